@@ -1,0 +1,295 @@
+"""A lake: a folder of Parquet parts, and the rule by which a shard's parts become part of it.
+
+A shard is a run of units of one layer. Its parts have names that depend on nothing but the shard; each is written
+under `.tmp/` and then moved into place, and the part of `files` is moved last: that part is the commit. A shard
+without it was never built, whatever else lies there. No lock and no server is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from warehouse.datasets import Dataset, builtin_datasets, parse_registration
+from warehouse.errors import InvalidRegistration, LakeError
+from warehouse.schema import TABLES
+
+CATALOGUE_NAME = "warehouse.duckdb"
+FORMAT_VERSION = 1
+_COMMIT_KEY = b"warehouse.commit"
+_STALE_SECONDS = 24 * 3600
+_PART = re.compile(r"model=([^/]+)/component=([^/]+)/layer=(\d+)/units-(\d+)-(\d+)\.parquet$")
+
+PARQUET_OPTIONS: dict[str, dict[str, Any]] = {}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Shard:
+    """A run of units of one layer, from `first` to `last` inclusive: the grain of work and of commit."""
+
+    model: str
+    component: str
+    layer: int
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.model}/{self.component}/{self.layer}/{self.first}-{self.last}"
+
+    @property
+    def part_name(self) -> str:
+        """The shard's path under each table's folder."""
+        return (
+            f"model={self.model}/component={self.component}/layer={self.layer}/"
+            f"units-{self.first:06d}-{self.last:06d}.parquet"
+        )
+
+
+def shard_of(dataset: Dataset, layer: int, unit: int) -> Shard:
+    """Give the shard that a unit belongs to."""
+    first = unit - unit % dataset.shard_units
+    return Shard(dataset.model, dataset.component, layer, first, first + dataset.shard_units - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a committed shard says of itself.
+
+    Attributes:
+        source: root URL its files came from.
+        path: the path template that answered, or "" where none did.
+        files: the rows of its `files` part.
+    """
+
+    source: str
+    path: str
+    files: pa.Table
+
+
+class Lake:
+    """The paths, parts and commits of one lake."""
+
+    def __init__(self, url: str | os.PathLike[str]) -> None:
+        """Point at a lake, which need not exist yet.
+
+        Args:
+            url: a folder, or a URL of any filesystem that fsspec knows.
+        """
+        self.fs, self.root = fsspec.core.url_to_fs(os.fspath(url))
+        self.root = self.root.rstrip("/")
+        self.url = os.fspath(url)
+        self.is_local = isinstance(self.fs, fsspec.implementations.local.LocalFileSystem)
+
+    def __reduce__(self) -> tuple[type[Lake], tuple[str]]:
+        return (Lake, (self.url,))
+
+    @property
+    def catalogue_path(self) -> Path:
+        """Where the catalogue's DuckDB file lies."""
+        return Path(self.root) / CATALOGUE_NAME
+
+    def create(self) -> None:
+        """Make the lake's folder, and remove what killed writers left under `.tmp/`.
+
+        Raises:
+            LakeError: the folder cannot be made or written.
+        """
+        try:
+            self.fs.makedirs(f"{self.root}/.tmp", exist_ok=True)
+            if self.is_local:
+                probe = Path(self._temporary())
+                probe.touch()
+                probe.unlink()
+                self._sweep()
+        except OSError as e:
+            raise LakeError(f"cannot write to the lake {self.url}: {e.strerror or e}") from e
+
+    def require(self) -> None:
+        """Check that the lake is there.
+
+        Raises:
+            LakeError: there is no lake at this place, with the command that makes one.
+        """
+        if not any(self.fs.exists(f"{self.root}/{name}") for name in ("files", "raw", "datasets")):
+            raise LakeError(
+                f"no lake at {self.url}: build one with 'warehouse build DATASET --lake {self.url}', "
+                "or say where it is with --lake or WAREHOUSE_LAKE"
+            )
+
+    # datasets ------------------------------------------------------------------------------------------------------
+
+    def datasets(self) -> Mapping[str, Dataset]:
+        """Give every dataset that can be in this lake: the built-in ones and those registered in it."""
+        known = dict(builtin_datasets())
+        for path in sorted(self.fs.glob(f"{self.root}/datasets/*.toml")):
+            text = self.fs.cat_file(path).decode("utf-8")
+            known |= {d.key: d for d in parse_registration(text, path)}
+        return known
+
+    def register(self, text: str, origin: str) -> tuple[Dataset, ...]:
+        """Register the datasets of a TOML text in this lake.
+
+        Raises:
+            InvalidRegistration: the text is wrong, or names a dataset that is known with other facts.
+        """
+        datasets = parse_registration(text, origin)
+        known = self.datasets()
+        for dataset in datasets:
+            if known.get(dataset.key, dataset) != dataset:
+                raise InvalidRegistration(f"{origin}: {dataset.key} is known already, with other facts: name it otherwise")
+        name = "+".join(f"{d.model}.{d.component}" for d in datasets)[:150]
+        self.create()
+        self.fs.makedirs(f"{self.root}/datasets", exist_ok=True)
+        self._put(text.encode("utf-8"), f"{self.root}/datasets/{name}.toml")
+        return datasets
+
+    # parts ---------------------------------------------------------------------------------------------------------
+
+    def part_path(self, table: str, shard: Shard) -> str:
+        """Give the path of one table's part for a shard, whether it is there or not."""
+        return f"{self.root}/{table}/{shard.part_name}"
+
+    def shards(self, table: str = "files") -> list[Shard]:
+        """List the shards that have a part of a table; those of `files` are the committed ones."""
+        shards = []
+        for path in self.fs.glob(f"{self.root}/{table}/model=*/component=*/layer=*/units-*.parquet"):
+            if match := _PART.search(path):
+                model, component, layer, first, last = match.groups()
+                shards.append(Shard(model, component, int(layer), int(first), int(last)))
+        return sorted(shards)
+
+    def parts(self, table: str) -> list[str]:
+        """List the paths of a table's committed parts."""
+        committed = set(self.shards())
+        return [self.part_path(table, shard) for shard in self.shards(table) if shard in committed]
+
+    def write_part(self, table: str, shard: Shard) -> PartWriter:
+        """Open a writer for one table's part."""
+        return PartWriter(self, table, shard)
+
+    def read_part(self, table: str, shard: Shard, columns: list[str] | None = None) -> pa.Table | None:
+        """Read one part, or give None where there is none."""
+        path = self.part_path(table, shard)
+        if not self.fs.exists(path):
+            return None
+        with self.fs.open(path, "rb") as f:
+            return pq.ParquetFile(f).read(columns=columns)
+
+    def read_commit(self, shard: Shard, table: str = "files") -> Commit | None:
+        """Read what a shard's commit says, or None where the shard is not committed.
+
+        Args:
+            shard: which.
+            table: `files`, or `raw` for the commit of an extract without a flatten.
+        """
+        path = self.part_path(table, shard)
+        if not self.fs.exists(path):
+            return None
+        with self.fs.open(path, "rb") as f:
+            part = pq.ParquetFile(f)
+            facts = json.loads((part.schema_arrow.metadata or {}).get(_COMMIT_KEY, b"{}"))
+            if facts.get("format") != FORMAT_VERSION:
+                return None
+            return Commit(facts["source"], facts["path"], part.read(columns=list(TABLES["files"])))
+
+    def remove_parts(self, shard: Shard) -> None:
+        """Take a shard out of the lake, its commit first, so that no reader sees half of it as whole."""
+        for table in ("files", *(t for t in TABLES if t != "files")):
+            path = self.part_path(table, shard)
+            if self.fs.exists(path):
+                self.fs.rm_file(path)
+
+    # writing -------------------------------------------------------------------------------------------------------
+
+    def _temporary(self) -> str:
+        return f"{self.root}/.tmp/{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+    def _move(self, temporary: str, path: str) -> None:
+        self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        if self.is_local:
+            os.replace(temporary, path)  # noqa: PTH105  (both are the filesystem's own strings)
+        else:
+            self.fs.mv(temporary, path)
+
+    def _put(self, data: bytes, path: str) -> None:
+        temporary = self._temporary()
+        with self.fs.open(temporary, "wb") as f:
+            f.write(data)
+        self._move(temporary, path)
+
+    def _sweep(self) -> None:
+        host = socket.gethostname()
+        for path in Path(self.root, ".tmp").glob("*.tmp"):
+            owner, pid, _ = path.name.rsplit("-", 2)
+            is_dead = owner == host and not Path(f"/proc/{pid}").exists() and Path("/proc").exists()
+            if is_dead or path.stat().st_mtime < time.time() - _STALE_SECONDS:
+                path.unlink(missing_ok=True)
+
+
+class PartWriter:
+    """Writes one part a row group at a time, and puts it in its place when it is whole.
+
+    Used as a context manager: leaving it without an exception moves the part; with one, nothing is left. A part
+    without rows is not written, and one of an earlier build is then removed.
+    """
+
+    def __init__(self, lake: Lake, table: str, shard: Shard) -> None:
+        self._lake = lake
+        self._table = table
+        self._path = lake.part_path(table, shard)
+        self._temporary = lake._temporary()
+        self._writer: pq.ParquetWriter | None = None
+        self.commit_facts: dict[str, object] | None = None
+
+    def write(self, rows: pa.Table) -> None:
+        """Append rows as one row group."""
+        if rows.num_rows == 0:
+            return
+        if self._writer is None:
+            schema = rows.schema
+            if self.commit_facts is not None:
+                facts = {"format": FORMAT_VERSION, **self.commit_facts}
+                schema = schema.with_metadata({_COMMIT_KEY: json.dumps(facts, sort_keys=True)})
+            options = {"compression": "zstd", "compression_level": 1, **PARQUET_OPTIONS.get(self._table, {})}
+            stream = self._lake.fs.open(self._temporary, "wb")
+            self._writer = pq.ParquetWriter(stream, schema, **options)
+            self._stream = stream
+        self._writer.write_table(rows, row_group_size=rows.num_rows)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._stream.close()
+            if kind is None:
+                self._lake._move(self._temporary, self._path)
+            else:
+                self._lake.fs.rm_file(self._temporary)
+        elif kind is None and self._lake.fs.exists(self._path):
+            self._lake.fs.rm_file(self._path)
+
+
+def iterate_shards(dataset: Dataset, layers: list[int], units: list[int]) -> Iterator[tuple[Shard, list[int]]]:
+    """Split units of some layers into shards, each with those of its units that were asked for."""
+    for layer in layers:
+        by_shard: dict[Shard, list[int]] = {}
+        for unit in units:
+            by_shard.setdefault(shard_of(dataset, layer, unit), []).append(unit)
+        yield from by_shard.items()

@@ -1,0 +1,114 @@
+"""Every column of the warehouse once: its SQL type, its unit of measure, and what it says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column's SQL type and its description, which names the unit of measure where there is one."""
+
+    sql_type: str
+    description: str
+
+
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "VARCHAR": pa.string(),
+    "INTEGER": pa.int32(),
+    "BIGINT": pa.int64(),
+    "FLOAT": pa.float32(),
+    "DOUBLE": pa.float64(),
+    "TIMESTAMPTZ": pa.timestamp("us", tz="UTC"),
+    "VARCHAR[]": pa.list_(pa.string()),
+    "FLOAT[]": pa.list_(pa.float32()),
+    "DOUBLE[]": pa.list_(pa.float64()),
+}
+
+COLUMNS: dict[str, Column] = {
+    # where a row belongs
+    "model": Column("VARCHAR", "Model, as gpt2-small or gpt2-xl."),
+    "component": Column("VARCHAR", "Part of the model the units are in, as mlp_post_act; DATASETS view lists all."),
+    "layer": Column("INTEGER", "Layer index, from 0."),
+    "unit": Column("INTEGER", "Index of the neuron, attention head or latent in its layer, from 0."),
+    "unit_id": Column("VARCHAR", "The unit's full name: model/component/layer/unit."),
+    # files
+    "status": Column("VARCHAR", "ok, absent (the source has no such file), rejected (not decodable) or failed (not fetched)."),
+    "uri": Column("VARCHAR", "Where the file was read, or looked for."),
+    "format": Column("VARCHAR", "What the content was found to be: json, pickle, torch-zip or torch-legacy, +gzip if packed."),
+    "bytes": Column("BIGINT", "Size of the file as stored, in bytes."),
+    "sha256": Column("VARCHAR", "SHA-256 of the file as stored, in hexadecimal."),
+    "etag": Column("VARCHAR", "The source's own mark of the file's version: an HTTP ETag, or modification time and size."),
+    "error": Column("VARCHAR", "Why a file is rejected or failed."),
+    "fetched_at": Column("TIMESTAMPTZ", "When the file was read."),
+    # units
+    "mean": Column("DOUBLE", "Mean activation over the source's whole sample, as the file gives it."),
+    "variance": Column("DOUBLE", "Variance of the activation over the source's whole sample, as the file gives it."),
+    "skewness": Column("DOUBLE", "Skewness of the activation over the source's whole sample, as the file gives it."),
+    "kurtosis": Column("DOUBLE", "Kurtosis of the activation over the source's whole sample, as the file gives it."),
+    "quantile_boundaries": Column("DOUBLE[]", "Boundaries of the quantile buckets, as the file gives them."),
+    "n_buckets": Column("INTEGER", "Quantile buckets in the file, empty ones too; NULL where it has no such list."),
+    "active_fraction": Column("DOUBLE", "Part of the random sample's activations that are positive, 0 to 1; NULL without any."),
+    "n_top": Column("INTEGER", "Top-activating records."),
+    "n_random": Column("INTEGER", "Records of the random sample; in token_stats and pair_stats, occurrences in them."),
+    "n_quantile": Column("INTEGER", "Records of the random samples by quantile, all buckets together."),
+    # records
+    "section": Column("VARCHAR", "Which of the file's lists holds the record: top, random or quantile."),
+    "quantile": Column("INTEGER", "Quantile bucket, from 0; NULL outside section quantile."),
+    "rank": Column("INTEGER", "Place in the source's list, from 0; for top records 0 is the strongest."),
+    "tokens": Column("VARCHAR[]", "The excerpt's tokens."),
+    "activations": Column(
+        "FLOAT[]",
+        "Activation at each token; for token pairs the flattened lower triangle, a row for each query token.",
+    ),
+    "max_activation": Column("FLOAT", "Largest activation: of the record, of the unit's top records, or on the token or pair."),
+    "argmax": Column("INTEGER", "Index of the first largest value in activations, from 0."),
+    # positions
+    "position": Column("INTEGER", "Index of the token in the record, from 0."),
+    "token": Column("VARCHAR", "A token's text; a token that is part of a UTF-8 character reads as U+FFFD."),
+    "activation": Column("FLOAT", "Activation at the token, or (signed) at the token pair."),
+    "query_position": Column("INTEGER", "Index of the attending (later) token, from 0."),
+    "key_position": Column("INTEGER", "Index of the attended-to (earlier or same) token, from 0."),
+    "query_token": Column("VARCHAR", "The attending (later) token."),
+    "key_token": Column("VARCHAR", "The attended-to (earlier or same) token."),
+    # statistics
+    "n": Column("INTEGER", "Occurrences in the records of all sections."),
+    "n_active": Column("INTEGER", "Occurrences with a positive activation."),
+    "min_activation": Column("FLOAT", "Smallest activation on the pair: pair attributions are signed."),
+    "sum_activation": Column("FLOAT", "Sum of the activations over all occurrences."),
+    "sum_random": Column("FLOAT", "Sum of the activations over occurrences in the random sample, the unbiased part."),
+    "sum_positive": Column("FLOAT", "Sum of the positive activations over all occurrences."),
+    # datasets
+    "kind": Column("VARCHAR", "What a unit is: neuron, head or latent."),
+    "per": Column("VARCHAR", "What an activation belongs to: token or token_pair."),
+    "n_layers": Column("INTEGER", "Layers of the dataset."),
+    "units_per_layer": Column("INTEGER", "Units (files) expected in one layer."),
+    "notes": Column("VARCHAR", "Caveats of the dataset, each with its source."),
+}
+
+PARTITIONS = ("model", "component", "layer")
+"""Columns that a part's path holds, and its rows do not."""
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "records": ("unit", "section", "quantile", "rank", "tokens", "activations", "max_activation", "argmax"),
+    "units": (
+        "unit", "mean", "variance", "skewness", "kurtosis", "quantile_boundaries", "n_buckets", "max_activation",
+        "active_fraction", "n_top", "n_random", "n_quantile",
+    ),
+    "token_stats": (
+        "unit", "token", "n", "n_active", "max_activation", "sum_activation", "n_random", "sum_random", "sum_positive",
+    ),
+    "pair_stats": (
+        "unit", "query_token", "key_token", "n", "n_active", "max_activation", "min_activation", "sum_activation",
+        "n_random", "sum_random", "sum_positive",
+    ),
+    "files": ("unit", "status", "uri", "format", "bytes", "sha256", "etag", "error", "fetched_at"),
+}  # fmt: skip
+"""The lake's tables, each with the columns of its Parquet parts in order. `files` is a shard's commit."""
+
+
+def arrow_schema(table: str) -> pa.Schema:
+    """Give the Arrow schema of a table's parts, without the partition columns."""
+    return pa.schema([(name, ARROW_TYPES[COLUMNS[name].sql_type]) for name in TABLES[table]])
