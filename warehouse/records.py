@@ -124,9 +124,7 @@ class NeuronRecord:
                 "variance": self.variance,
                 "skewness": self.skewness,
                 "kurtosis": self.kurtosis,
-                "most_positive_activation_records": [
-                    _record_to_dict(r) for r in self.most_positive_activation_records
-                ],
+                "most_positive_activation_records": [_record_to_dict(r) for r in self.most_positive_activation_records],
             },
             option=orjson.OPT_SERIALIZE_NUMPY,
         )

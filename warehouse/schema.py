@@ -25,6 +25,7 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "VARCHAR[]": pa.list_(pa.string()),
     "FLOAT[]": pa.list_(pa.float32()),
     "DOUBLE[]": pa.list_(pa.float64()),
+    "BLOB": pa.large_binary(),
 }
 
 COLUMNS: dict[str, Column] = {
@@ -33,16 +34,25 @@ COLUMNS: dict[str, Column] = {
     "component": Column("VARCHAR", "Part of the model the units are in, as mlp_post_act; DATASETS view lists all."),
     "layer": Column("INTEGER", "Layer index, from 0."),
     "unit": Column("INTEGER", "Index of the neuron, attention head or latent in its layer, from 0."),
-    "unit_id": Column("VARCHAR", "The unit's full name: model/component/layer/unit."),
+    "unit_id": Column(
+        "VARCHAR", "The unit's full name: model/component/layer/unit. Filter by those four: they choose what is read."
+    ),
     # files
-    "status": Column("VARCHAR", "ok, absent (the source has no such file), rejected (not decodable) or failed (not fetched)."),
+    "status": Column(
+        "VARCHAR", "ok, absent (the source has no such file), rejected (not decodable) or failed (not fetched)."
+    ),
     "uri": Column("VARCHAR", "Where the file was read, or looked for."),
-    "format": Column("VARCHAR", "What the content was found to be: json, pickle, torch-zip or torch-legacy, +gzip if packed."),
+    "format": Column(
+        "VARCHAR", "What the content was found to be: json, pickle, torch-zip or torch-legacy, +gzip if packed."
+    ),
     "bytes": Column("BIGINT", "Size of the file as stored, in bytes."),
     "sha256": Column("VARCHAR", "SHA-256 of the file as stored, in hexadecimal."),
-    "etag": Column("VARCHAR", "The source's own mark of the file's version: an HTTP ETag, or modification time and size."),
+    "etag": Column(
+        "VARCHAR", "The source's own mark of the file's version: an HTTP ETag, or modification time and size."
+    ),
     "error": Column("VARCHAR", "Why a file is rejected or failed."),
     "fetched_at": Column("TIMESTAMPTZ", "When the file was read."),
+    "content": Column("BLOB", "The file's bytes as stored, in a raw pack."),
     # units
     "mean": Column("DOUBLE", "Mean activation over the source's whole sample, as the file gives it."),
     "variance": Column("DOUBLE", "Variance of the activation over the source's whole sample, as the file gives it."),
@@ -50,7 +60,9 @@ COLUMNS: dict[str, Column] = {
     "kurtosis": Column("DOUBLE", "Kurtosis of the activation over the source's whole sample, as the file gives it."),
     "quantile_boundaries": Column("DOUBLE[]", "Boundaries of the quantile buckets, as the file gives them."),
     "n_buckets": Column("INTEGER", "Quantile buckets in the file, empty ones too; NULL where it has no such list."),
-    "active_fraction": Column("DOUBLE", "Part of the random sample's activations that are positive, 0 to 1; NULL without any."),
+    "active_fraction": Column(
+        "DOUBLE", "Part of the random sample's activations that are positive, 0 to 1; NULL without any."
+    ),
     "n_top": Column("INTEGER", "Top-activating records."),
     "n_random": Column("INTEGER", "Records of the random sample; in token_stats and pair_stats, occurrences in them."),
     "n_quantile": Column("INTEGER", "Records of the random samples by quantile, all buckets together."),
@@ -63,7 +75,9 @@ COLUMNS: dict[str, Column] = {
         "FLOAT[]",
         "Activation at each token; for token pairs the flattened lower triangle, a row for each query token.",
     ),
-    "max_activation": Column("FLOAT", "Largest activation: of the record, of the unit's top records, or on the token or pair."),
+    "max_activation": Column(
+        "FLOAT", "Largest activation: of the record, of the unit's top records, or on the token or pair."
+    ),
     "argmax": Column("INTEGER", "Index of the first largest value in activations, from 0."),
     # positions
     "position": Column("INTEGER", "Index of the token in the record, from 0."),
@@ -85,7 +99,22 @@ COLUMNS: dict[str, Column] = {
     "per": Column("VARCHAR", "What an activation belongs to: token or token_pair."),
     "n_layers": Column("INTEGER", "Layers of the dataset."),
     "units_per_layer": Column("INTEGER", "Units (files) expected in one layer."),
-    "notes": Column("VARCHAR", "Caveats of the dataset, each with its source."),
+    "notes": Column("VARCHAR", "Caveats of the dataset, each with its source, one a line."),
+    # coverage
+    "expected": Column("BIGINT", "Files expected in the layer: the dataset's units_per_layer."),
+    "ok": Column("BIGINT", "Expected files that are in the lake."),
+    "absent": Column("BIGINT", "Expected files that the source does not have."),
+    "rejected": Column("BIGINT", "Expected files that could not be decoded."),
+    "failed": Column("BIGINT", "Expected files that could not be fetched."),
+    "missing": Column("BIGINT", "Expected files that no build has asked for yet."),
+    "extra": Column("BIGINT", "Files beyond the expected ones, of any status; no other column counts them."),
+    # the catalogue itself
+    "table_name": Column("VARCHAR", "Table that the part belongs to."),
+    "path": Column("VARCHAR", "Absolute path of the Parquet file."),
+    "root": Column("VARCHAR", "Absolute path of the lake."),
+    "definitions": Column("VARCHAR", "SHA-256 of the SQL that made the catalogue, in hexadecimal."),
+    "commits": Column("VARCHAR", "SHA-256 of the list of committed shards, in hexadecimal."),
+    "built_at": Column("TIMESTAMPTZ", "When the catalogue was built."),
 }
 
 PARTITIONS = ("model", "component", "layer")
@@ -109,6 +138,11 @@ TABLES: dict[str, tuple[str, ...]] = {
 """The lake's tables, each with the columns of its Parquet parts in order. `files` is a shard's commit."""
 
 
+RAW_COLUMNS = (*TABLES["files"], "content")
+"""Columns of a raw pack: what is known of each file, and its bytes. Raw packs are no table of the catalogue."""
+
+
 def arrow_schema(table: str) -> pa.Schema:
-    """Give the Arrow schema of a table's parts, without the partition columns."""
-    return pa.schema([(name, ARROW_TYPES[COLUMNS[name].sql_type]) for name in TABLES[table]])
+    """Give the Arrow schema of a table's parts (or of raw packs, as `raw`), without the partition columns."""
+    names = RAW_COLUMNS if table == "raw" else TABLES[table]
+    return pa.schema([(name, ARROW_TYPES[COLUMNS[name].sql_type]) for name in names])

@@ -1,0 +1,1 @@
+"""Benchmarks: what the warehouse is measured against, each a command `python -m benchmarks.NAME`."""

@@ -1,0 +1,66 @@
+"""The demo: made files of all nine datasets, built by the same flow as real ones, and a few questions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+import warehouse
+from flows.build import build
+from warehouse.mirror import FAMOUS_TOKEN, demo_spec, make_mirror
+from warehouse.output import render
+from warehouse.plan import Selection
+from warehouse.terminal import show_unit
+
+_UNIT = "gpt2-small/mlp_post_act_ae_v4/5/16"
+
+
+def run_demo(folder: Path, workers: int, is_quiet: bool, console: Console) -> None:
+    """Make the demo's mirror and lake in a folder, and print what they answer.
+
+    Raises:
+        WarehouseError: the folder cannot be written.
+    """
+    mirror, lake = folder / "mirror", folder / "lake"
+    console.print(
+        Text("These activations are made up, ", style="bold").append(
+            "to show what the warehouse does. The files have the form and the places of OpenAI's; the text and the "
+            "figures mean nothing. Real ones:  warehouse build gpt2-xl/mlp_post_act --layers 0 --units 0-511",
+            style="not bold",
+        )
+    )
+    spec = demo_spec()
+    report = make_mirror(mirror, spec)
+    _say(console, f"made {report.n_files} files, {report.n_bytes / 1e6:.1f} MB, in {mirror}")
+    models = sorted({dataset.model for dataset in spec.datasets})
+    summary = build(models, str(mirror), str(lake), Selection(spec.layers, spec.units), workers, is_quiet=is_quiet)
+    _say(
+        console,
+        f"built {summary.n_shards} shards, {summary.n_done_before} were there; {summary.ok} files ok, "
+        f"{summary.absent} absent, {summary.rejected} rejected; {summary.n_records:,} records",
+    )
+    with warehouse.open(lake) as reader:
+        _ask(console, f"warehouse status --lake {lake}")
+        console.print(
+            render(
+                reader.sql(
+                    "SELECT model, component, sum(ok) AS ok, sum(absent) AS absent, sum(rejected) AS rejected, "
+                    "sum(failed) AS failed FROM coverage GROUP BY ALL ORDER BY ALL"
+                )
+            )
+        )
+        _ask(console, f'warehouse top "{FAMOUS_TOKEN}" --by relative --lake {lake}')
+        console.print(render(reader.top_units(FAMOUS_TOKEN, k=12, by="relative")))
+        _ask(console, f"warehouse unit {_UNIT} -k 2 --lake {lake}")
+        show_unit(reader, _UNIT, 2, console)
+    _say(console, f"\nask on:  warehouse sql \"FROM top_units('{FAMOUS_TOKEN}', component := 'attn…')\" --lake {lake}")
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(Text(line, style="dim"))
+
+
+def _ask(console: Console, command: str) -> None:
+    console.print(Text(f"\n$ {command}", style="bold green"))

@@ -1,0 +1,25 @@
+"""The flow that only flattens: raw packs into the lake's tables."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.shards import TASKS, BuildSummary, run_shards
+from warehouse.lake import Lake
+from warehouse.plan import plan_flatten
+from warehouse.shard import flatten_shard
+
+
+@flow(name="flatten", task_runner=TASKS, validate_parameters=False)
+def flatten(
+    datasets: list[str], lake: str, workers: int = 0, force: bool = False, is_quiet: bool = False
+) -> BuildSummary:
+    """Flatten what `extract` fetched, without a source at hand.
+
+    Raises:
+        WarehouseError: a dataset is not known, it has no raw pack, or the lake cannot be written.
+    """
+    home = Lake(lake)
+    home.require()
+    plan = plan_flatten(home, datasets, force=force)
+    return BuildSummary.of(run_shards(flatten_shard, plan.jobs, workers, is_quiet), plan.n_done, plan.n_changed)

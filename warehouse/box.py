@@ -1,0 +1,128 @@
+"""A connection for other people's SQL: it reads the lake, and nothing else, and changes nothing.
+
+Two walls. DuckDB itself is told to open no file but the committed parts; and a statement is run only if its syntax
+tree holds nothing but reads, since DuckDB would also write where it may read (a COPY can hide in a WITH).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import duckdb
+import orjson
+import polars as pl
+
+from warehouse.catalogue import connect, describe, ensure_catalogue, match_only, quote
+from warehouse.errors import QueryError
+from warehouse.lake import Lake
+
+Parameters: TypeAlias = Sequence[object] | Mapping[str, object] | None
+
+_EXPLAIN = re.compile(
+    r"\s*EXPLAIN\s+(?:ANALYZE\s+)?(?:\(\s*(?:ANALYZE|FORMAT)\b[\w\s,]*\)\s*)?", re.IGNORECASE | re.ASCII
+)
+_STALE = " (if a shard was built again since the catalogue was: run 'warehouse catalogue')"
+_READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+_REFUSED_FUNCTIONS = {
+    # run SQL that is given as a text, past the check of the syntax tree
+    "query",
+    "json_execute_serialized_sql",
+    # change the state of DuckDB
+    "add_parquet_key",
+    "checkpoint",
+    "create_external_resource",
+    "deregister_external_resource",
+    "destroy_external_resource",
+    "disable_logging",
+    "disable_profiling",
+    "enable_logging",
+    "enable_profiling",
+    "force_checkpoint",
+    "register_external_resource",
+    "register_external_resource_type",
+    "truncate_duckdb_logs",
+    "write_log",
+}
+
+
+def open_boxed(lake: Lake) -> duckdb.DuckDBPyConnection:
+    """Open a lake's catalogue for SQL from anyone: no other file, no network, no extension, no settings.
+
+    Each file is allowed by its name rather than the lake by its folder: DuckDB compares folders before it follows
+    symbolic links, and one in the lake would then lead out of it.
+
+    Raises:
+        LakeError: there is no lake, or no catalogue can be had.
+    """
+    path = ensure_catalogue(lake)
+    connection = connect(lake, python_enable_replacements=False)
+    connection.execute(f"ATTACH {quote(str(path))} AS warehouse (READ_ONLY)")
+    parts = connection.execute("SELECT path FROM warehouse.parts").fetchall()
+    allowed = {name for (part,) in parts for name in (part, match_only(part))}
+    connection.execute(f"SET allowed_paths = [{', '.join(map(quote, allowed))}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def query_boxed(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters = None) -> pl.DataFrame:
+    """Run one reading statement on a boxed connection; threads may share it.
+
+    Args:
+        connection: from `open_boxed`.
+        sql: a SELECT in any of its forms (FROM, VALUES, WITH, DESCRIBE, SHOW, SUMMARIZE, PIVOT … IN), or EXPLAIN of one.
+        parameters: values for ? or $name.
+
+    Raises:
+        QueryError: the statement is wrong, does more than read, or asks for what is outside the box.
+    """
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute("USE warehouse")
+            _require_read(cursor, sql)
+            return cursor.sql(sql, params=parameters).pl()
+        except duckdb.Error as e:
+            raise QueryError(describe(e) + (_STALE if isinstance(e, duckdb.IOException) else "")) from e
+
+
+def _require_read(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
+    statements = cursor.extract_statements(sql)
+    if len(statements) != 1:
+        raise QueryError(f"{len(statements)} statements: give one")
+    statement = statements[0].query.strip()
+    # No comment is skipped here: where comments nest, one that is skipped may end elsewhere than DuckDB sees it end.
+    explained = _EXPLAIN.sub("", statement, count=1)
+    ((serialized,),) = cursor.execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [explained]).fetchall()
+    tree = orjson.loads(serialized)
+    if tree["error"]:
+        raise QueryError(
+            f"{statement.split()[0].upper()} is refused: only reads are allowed here{_advise(tree, statement)}"
+        )
+    for node in _walk(tree):
+        kind, function = str(node.get("type", "")), str(node.get("function_name", "")).lower()
+        if kind.endswith("_NODE") and kind not in _READING_NODES:
+            raise QueryError(f"{kind.split('_')[0]} inside a query is refused: only reads are allowed here")
+        if function in _REFUSED_FUNCTIONS:
+            raise QueryError(f"{function}() is refused: only reads are allowed here, as plain SQL")
+
+
+def _advise(tree: Mapping[str, Any], statement: str) -> str:
+    if re.search(r"\bPIVOT", statement, re.IGNORECASE):
+        return "; a PIVOT needs its columns named, as PIVOT … ON column IN (…)"
+    if re.match("EXPLAIN", statement, re.IGNORECASE):
+        return "; EXPLAIN [ANALYZE] takes a SELECT, with no comment between"
+    return "" if tree.get("error_type") == "not implemented" else f" ({tree.get('error_message')})"
+
+
+def _walk(tree: object) -> Iterator[Mapping[str, Any]]:
+    """Give every object of a JSON tree, without recursion: a query may be nested deeply."""
+    waiting = [tree]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield value
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)

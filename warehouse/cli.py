@@ -1,0 +1,354 @@
+"""The command line: a thin skin over the flows and the reader. Results go to stdout, all else to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from warehouse.datasets import PUBLIC_BUCKET
+from warehouse.errors import WarehouseError
+from warehouse.output import Format, console, emit, printable
+
+if TYPE_CHECKING:
+    from flows.shards import BuildSummary
+    from warehouse.plan import Selection
+    from warehouse.reader import LakeReader
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Ask questions across every neuron, attention head and autoencoder latent of OpenAI's collated activations.",
+    epilog="--debug, anywhere, shows the traceback of an error.",
+)
+export_app = typer.Typer(no_args_is_help=True, help="Give data out in the forms that other tools take.")
+app.add_typer(export_app, name="export")
+
+LakeOption = Annotated[str, typer.Option("--lake", envvar="WAREHOUSE_LAKE", help="Folder of the lake.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
+Datasets = Annotated[
+    list[str], typer.Argument(metavar="DATASET ...", help="model/component, or a model for all of its datasets.")
+]
+SourceOption = Annotated[
+    str, typer.Option(envvar="WAREHOUSE_SOURCE", help="Folder or URL that holds the bucket's tree.")
+]
+LayersOption = Annotated[str | None, typer.Option(help="Layers, as 0-3,7; all by default.")]
+UnitsOption = Annotated[str | None, typer.Option(help="Units of each layer, as 0-511; all by default.")]
+WorkersOption = Annotated[int, typer.Option(min=0, help="Processes; 0 for one on each core.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Do again what is done, also from another source.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
+ModelOption = Annotated[str | None, typer.Option(help="Only units of this model.")]
+ComponentOption = Annotated[str | None, typer.Option(help="Only units of this component.")]
+LayerOption = Annotated[int | None, typer.Option(help="Only units of this layer.")]
+DEFAULT_LAKE = "lake"
+
+
+@app.command()
+def build(
+    datasets: Datasets,
+    source: SourceOption = PUBLIC_BUCKET,
+    lake: LakeOption = DEFAULT_LAKE,
+    layers: LayersOption = None,
+    units: UnitsOption = None,
+    workers: WorkersOption = 0,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Fetch datasets, flatten them and make the catalogue. Run again, it does what is left.
+
+    Example: warehouse build gpt2-xl/mlp_post_act --layers 0-3 --units 0-511
+    """
+    _prepare_prefect()
+    from flows.build import build as flow
+
+    _report(flow(datasets, source, lake, _select(layers, units), workers, force, quiet), lake, quiet)
+
+
+@app.command()
+def extract(
+    datasets: Datasets,
+    source: SourceOption = PUBLIC_BUCKET,
+    lake: LakeOption = DEFAULT_LAKE,
+    layers: LayersOption = None,
+    units: UnitsOption = None,
+    workers: WorkersOption = 0,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Only fetch: keep the files' bytes in the lake's raw packs, for flatten."""
+    _prepare_prefect()
+    from flows.extract import extract as flow
+
+    _report(flow(datasets, source, lake, _select(layers, units), workers, force, quiet), lake, quiet)
+
+
+@app.command()
+def flatten(
+    datasets: Datasets,
+    lake: LakeOption = DEFAULT_LAKE,
+    workers: WorkersOption = 0,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Only flatten: turn raw packs into the lake's tables, without a source at hand."""
+    _prepare_prefect()
+    from flows.flatten import flatten as flow
+
+    _report(flow(datasets, lake, workers, force, quiet), lake, quiet)
+
+
+@app.command()
+def catalogue(lake: LakeOption = DEFAULT_LAKE) -> None:
+    """Only make the catalogue: the DuckDB file of views and macros over what is committed."""
+    _prepare_prefect()
+    from flows.catalogue import catalogue as flow
+
+    sys.stdout.write(f"{flow(lake)}\n")
+
+
+@app.command()
+def register(
+    file: Annotated[Path, typer.Argument(help="TOML with [[dataset]] tables, as docs/register.md shows.")],
+    lake: LakeOption = DEFAULT_LAKE,
+) -> None:
+    """Register datasets of another model in this lake: from then on they are like the built-in ones."""
+    from warehouse.lake import Lake
+
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise WarehouseError(f"cannot read {file}: {e}") from e
+    for dataset in Lake(lake).register(text, str(file)):
+        sys.stdout.write(f"{dataset.key}\n")
+
+
+@app.command()
+def status(
+    lake: LakeOption = DEFAULT_LAKE,
+    model: ModelOption = None,
+    component: ComponentOption = None,
+    every: Annotated[bool, typer.Option("--all", help="Also layers of which nothing is built.")] = False,
+    form: FormatOption = Format.table,
+) -> None:
+    """Show which files are expected, ok, absent, rejected, failed or missing, by dataset and layer."""
+    import polars as pl
+
+    with _open(lake) as reader:
+        coverage = reader.sql(
+            "FROM coverage WHERE model = coalesce($model, model) AND component = coalesce($component, component) "
+            "ORDER BY model, component, layer",
+            {"model": model, "component": component},
+        )
+        if form is not Format.table:
+            emit(coverage, form)
+            return
+        shown = coverage if every else coverage.filter(pl.col("missing") < pl.col("expected"))
+        emit(shown, form)
+        bad = reader.sql(
+            "SELECT unit_id, status, error FROM files WHERE status IN ('rejected', 'failed') "
+            "AND model = coalesce($model, model) AND component = coalesce($component, component) ORDER BY ALL LIMIT 6",
+            {"model": model, "component": component},
+        )
+    hidden = coverage.height - shown.height
+    if hidden:
+        _note(f"{hidden} more layers of which nothing is built: --all shows them")
+    for unit_id, what, error in bad.head(5).iter_rows():
+        _note(f"{unit_id} {what}: {error}")
+    if bad.height > 5:
+        _note("more: warehouse sql \"SELECT unit_id, status, error FROM files WHERE status IN ('rejected', 'failed')\"")
+
+
+@app.command()
+def top(
+    token: Annotated[str, typer.Argument(help="A token exactly as in the text: most words begin with a space.")],
+    key: Annotated[str | None, typer.Option(help="Rank by the pair: TOKEN attends to this token.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Rows at most.")] = 20,
+    model: ModelOption = None,
+    component: ComponentOption = None,
+    layer: LayerOption = None,
+    by: Annotated[
+        str, typer.Option(help="max, mean, relative or share; for pairs max, mean, relative or abs.")
+    ] = "max",
+    lake: LakeOption = DEFAULT_LAKE,
+    form: FormatOption = Format.table,
+) -> None:
+    """Rank the units that respond to a token (or to a pair of tokens), over all components at once.
+
+    Example: warehouse top " Avengers" --by share
+    """
+    with _open(lake) as reader:
+        if key is None:
+            found = reader.top_units(token, k, model, component, layer, by)  # type: ignore[arg-type]
+        else:
+            found = reader.top_units_by_pair(token, key, k, model, component, layer, by)  # type: ignore[arg-type]
+        if found.is_empty():
+            near = reader.near_tokens(token)
+            hint = f"; like it are {', '.join(map(repr, near))}" if near else ""
+            raise WarehouseError(
+                f"no unit here is active on {token!r}{'' if key is None else f' with key {key!r}'}{hint}"
+            )
+    emit(found, form)
+
+
+@app.command()
+def unit(
+    unit_id: Annotated[str, typer.Argument(help="model/component/layer/unit, as gpt2-small/mlp_post_act/5/131.")],
+    k: Annotated[int, typer.Option("-k", min=0, help="Records of each section, and top tokens.")] = 5,
+    lake: LakeOption = DEFAULT_LAKE,
+    form: FormatOption = Format.table,
+) -> None:
+    """Show one unit: its moments, its top tokens, and its records shaded by activation.
+
+    JSON is the NeuronRecord as its file had it; CSV and Parquet are its records.
+    """
+    from warehouse.terminal import show_unit
+
+    with _open(lake) as reader:
+        if form is Format.json:
+            sys.stdout.buffer.write(reader.neuron_record(unit_id).to_json() + b"\n")
+        elif form is Format.table:
+            show_unit(reader, unit_id, k, console())
+        else:
+            reader.unit(unit_id)
+            emit(reader.records(unit_id), form)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help='A SELECT, as "FROM units LIMIT 5"; - reads it from stdin.')],
+    lake: LakeOption = DEFAULT_LAKE,
+    form: FormatOption = Format.table,
+) -> None:
+    """Run one SELECT over the lake, read-only and boxed in: no other file, no network, no settings.
+
+    "FROM views" lists what there is to ask.
+    """
+    with _open(lake) as reader:
+        emit(reader.sql(sys.stdin.read() if query == "-" else query), form)
+
+
+@app.command()
+def check(lake: LakeOption = DEFAULT_LAKE, form: FormatOption = Format.table) -> None:
+    """Check the lake against itself; the exit code is 1 if any check fails."""
+    import polars as pl
+
+    from warehouse.checks import run_checks
+    from warehouse.lake import Lake
+
+    home = Lake(lake)
+    home.require()
+    results = run_checks(home)
+    frame = pl.DataFrame(
+        {
+            "check": [r.name for r in results],
+            "failing": [r.n_failing for r in results],
+            "holds": [r.title for r in results],
+        },
+    )
+    emit(frame, form)
+    for result in results:
+        for row in result.sample:
+            _note(f"{result.name}: {row}")
+    if any(result.n_failing for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to make the demo's mirror and lake.")] = Path("demo"),
+    workers: WorkersOption = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Make a small mirror of all nine datasets with made-up activations, build it, and ask it a few questions."""
+    _prepare_prefect()
+    from flows.demo import run_demo
+
+    run_demo(folder, workers, quiet, console())
+
+
+@export_app.command("neuron-records")
+def export_neuron_records(
+    datasets: Datasets,
+    out: Annotated[Path, typer.Option(help="Folder for the tree of files.")],
+    lake: LakeOption = DEFAULT_LAKE,
+    layers: LayersOption = None,
+    units: UnitsOption = None,
+) -> None:
+    """Write NeuronRecord JSON files again, in the bucket's tree, from the lake alone."""
+    from warehouse.export import export_neuron_records as write
+    from warehouse.lake import Lake
+
+    home = Lake(lake)
+    home.require()
+    n_files = write(home, datasets, _select(layers, units), out)
+    _note(f"{n_files:,} files written to {out}")
+
+
+def main() -> None:
+    """Run the command line, with one line on stderr for an error: exit code 1, or 2 for wrong usage."""
+    arguments = sys.argv[1:]
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    is_debug = "--debug" in options
+    if is_debug:
+        arguments.remove("--debug")
+    try:
+        app(arguments, prog_name="warehouse")
+    except WarehouseError as e:
+        if is_debug:
+            traceback.print_exc()
+        _note(f"error: {e}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _note("stopped: run the same command again to go on where it was")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _note(line: str) -> None:
+    sys.stderr.write(printable(line) + "\n")
+
+
+def _open(lake: str) -> LakeReader:
+    import warehouse
+
+    return warehouse.open(lake)
+
+
+def _select(layers: str | None, units: str | None) -> Selection:
+    from warehouse.plan import Selection, parse_ranges
+
+    return Selection(
+        None if layers is None else parse_ranges(layers, "layers"),
+        None if units is None else parse_ranges(units, "units"),
+    )
+
+
+def _prepare_prefect() -> None:
+    """Keep Prefect quiet and offline, unless the user's environment says otherwise."""
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if "PREFECT_API_URL" not in os.environ:
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+
+
+def _report(summary: BuildSummary, lake: str, is_quiet: bool) -> None:
+    if not is_quiet:
+        _note(
+            f"{summary.n_shards:,} shards done, {summary.n_done_before:,} done before"
+            + (f", {summary.n_changed:,} of them again since their files had changed" if summary.n_changed else "")
+        )
+        _note(
+            f"files: {summary.ok:,} ok, {summary.absent:,} absent, {summary.rejected:,} rejected, "
+            f"{summary.failed:,} failed; {summary.n_records:,} records from {summary.bytes_in / 1e6:,.1f} MB"
+        )
+        _note(f"see: warehouse status --lake {lake}")
+    if summary.failed:
+        raise WarehouseError(f"{summary.failed:,} files failed: run the same command again to try just their shards")

@@ -1,0 +1,121 @@
+"""Parsing of JSON numbers in raw text, right to the last bit of a float32, or not at all."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+INVALID = -1
+"""What `parse_float` gives instead of a place: no JSON number, or one that needs more care than this takes."""
+
+_POWERS = np.array([float(f"1e{k}") for k in range(61)])
+_MAX_POWER = 60
+_EXACT_POWER = 22
+_EXACT_MANTISSA = np.uint64(2**53)
+_MAX_DIGITS = 18
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_FLOAT32_MIN = float(np.finfo(np.float32).tiny)
+_HALF_ULP = np.int64(2**28)
+_ULP_MASK = np.int64(2**29 - 1)
+_DOUBT = 64
+
+_PLUS, _MINUS, _DOT, _ZERO, _UPPER_E, _LOWER_E = 43, 45, 46, 48, 69, 101
+
+_jit = njit(cache=True, nogil=True)
+
+
+@_jit
+def _is_digit(byte: int) -> bool:
+    return np.uint8(byte - np.uint8(_ZERO)) <= np.uint8(9)
+
+
+@_jit
+def _cut_mantissa(data: NDArray[np.uint8], start: int, end: int) -> tuple[int, int]:
+    """Give the first significant digits of a long number as an integer, and how many digits follow them."""
+    mantissa = np.uint64(0)
+    n_taken = 0
+    n_dropped = 0
+    for k in range(start, end):
+        if data[k] == _DOT:
+            continue
+        if n_taken < _MAX_DIGITS:
+            mantissa = mantissa * np.uint64(10) + np.uint64(data[k] - np.uint8(_ZERO))
+            if mantissa != 0:
+                n_taken += 1
+        else:
+            n_dropped += 1
+    return mantissa, n_dropped
+
+
+@_jit
+def parse_float(data: NDArray[np.uint8], i: int, scratch: NDArray[np.float64], bits: NDArray[np.int64]) -> int:
+    """Parse the JSON number at a place.
+
+    A decimal of at most 2**53 and a power of ten of at most 10**22 are both exact in float64, so one operation rounds
+    right. Any other number carries an error of a few units in float64's last place, which a float32 does not see
+    unless it lies between two of them: then the number is left to others.
+
+    Args:
+        data: text, ended by a byte that is no part of a number.
+        i: where the number begins.
+        scratch: [1] takes the value, which float32 holds without overflow or underflow.
+        bits: the same memory as integers.
+
+    Returns:
+        The place after the number, or INVALID.
+    """
+    is_negative = data[i] == _MINUS
+    if is_negative:
+        i += 1
+    mantissa = np.uint64(0)
+    start = i
+    while _is_digit(data[i]):
+        mantissa = mantissa * np.uint64(10) + np.uint64(data[i] - np.uint8(_ZERO))
+        i += 1
+    if i == start or (data[start] == _ZERO and i > start + 1):
+        return INVALID
+    n_digits = i - start
+    exponent = 0
+    if data[i] == _DOT:
+        i += 1
+        fraction = i
+        while _is_digit(data[i]):
+            mantissa = mantissa * np.uint64(10) + np.uint64(data[i] - np.uint8(_ZERO))
+            i += 1
+        if i == fraction:
+            return INVALID
+        exponent = fraction - i
+        n_digits -= exponent
+    n_dropped = 0
+    if n_digits > _MAX_DIGITS:
+        mantissa, n_dropped = _cut_mantissa(data, start, i)
+        exponent += n_dropped
+    if data[i] == _LOWER_E or data[i] == _UPPER_E:
+        i += 1
+        is_small = data[i] == _MINUS
+        if is_small or data[i] == _PLUS:
+            i += 1
+        start = i
+        power = 0
+        while _is_digit(data[i]):
+            power = min(power * 10 + np.int64(data[i] - np.uint8(_ZERO)), 10_000)
+            i += 1
+        if i == start:
+            return INVALID
+        exponent += -power if is_small else power
+    if mantissa == 0:
+        scratch[0] = -0.0 if is_negative else 0.0
+        return INVALID if n_dropped else i
+    if abs(exponent) > _MAX_POWER:
+        return INVALID
+    value = np.float64(mantissa)
+    value = value / _POWERS[-exponent] if exponent < 0 else value * _POWERS[exponent]
+    if value > _FLOAT32_MAX or value < _FLOAT32_MIN:
+        return INVALID
+    if n_dropped or mantissa > _EXACT_MANTISSA or abs(exponent) > _EXACT_POWER:
+        scratch[0] = value
+        if abs((bits[0] & _ULP_MASK) - _HALF_ULP) <= _DOUBT:
+            return INVALID
+    scratch[0] = -value if is_negative else value
+    return i

@@ -1,0 +1,245 @@
+"""Reading a lake: SQL, rankings by token and whole units, as Polars frames."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Literal, Self, TypeAlias
+
+import duckdb
+import numpy as np
+import polars as pl
+
+from warehouse.box import Parameters, open_boxed, query_boxed
+from warehouse.errors import UnknownUnit
+from warehouse.lake import Lake
+from warehouse.records import ActivationRecord, NeuronRecord, Section, UnitId
+
+TokenOrder: TypeAlias = Literal["max", "mean", "relative", "share"]
+PairOrder: TypeAlias = Literal["max", "mean", "relative", "abs"]
+
+_HERE = "model = $model AND component = $component AND layer = $layer AND unit = $unit"
+
+
+class LakeReader:
+    """A lake that was built, open for reading; `warehouse.open` gives one.
+
+    Every answer is a Polars frame with the columns of the SQL view or macro of the same name. Threads may share a
+    reader. It reads the catalogue as it was when it was opened.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._opening = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next question opens a new one, on the catalogue as it is then."""
+        with self._opening:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def sql(self, query: str, params: Parameters = None) -> pl.DataFrame:
+        """Run one SELECT over the lake's views and macros, boxed in: no other file, no network, no change.
+
+        Args:
+            query: a SELECT in any of its forms, or EXPLAIN of one.
+            params: values for ? or $name.
+
+        Raises:
+            QueryError: the statement is wrong, does more than read, or asks for what is outside the lake.
+            LakeError: there is no lake, or no catalogue can be had.
+        """
+        with self._opening:
+            if self._connection is None:
+                self._connection = open_boxed(self.lake)
+            connection = self._connection
+        return query_boxed(connection, query, params)
+
+    def datasets(self) -> pl.DataFrame:
+        """Give every dataset that can be in the lake, built or not."""
+        return self.sql("FROM datasets")
+
+    def coverage(self) -> pl.DataFrame:
+        """Give the number of files expected, ok, absent, rejected, failed, missing and extra in each layer."""
+        return self.sql("FROM coverage ORDER BY model, component, layer")
+
+    def top_units(
+        self,
+        token: str,
+        k: int = 20,
+        model: str | None = None,
+        component: str | None = None,
+        layer: int | None = None,
+        by: TokenOrder = "max",
+    ) -> pl.DataFrame:
+        """Rank the units that respond to a token, best first; empty where none does.
+
+        Args:
+            token: exactly as in the source, so most words begin with a space.
+            k: rows at most.
+            model: only units of this model.
+            component: only units of this component.
+            layer: only units of this layer.
+            by: strongest activation on the token (max), mean over its occurrences in the random sample (mean), mean
+                over all of them as a part of the unit's strongest activation (relative), or the token's part of the
+                unit's whole positive activation (share).
+
+        Raises:
+            QueryError: `by` is none of these, or k is negative.
+        """
+        return self.sql(
+            'FROM top_units($token, k := $k, model := $model, component := $component, layer := $layer, "by" := $by)',
+            {"token": token, "k": k, "model": model, "component": component, "layer": layer, "by": by},
+        )
+
+    def top_units_by_pair(
+        self,
+        query_token: str | None = None,
+        key_token: str | None = None,
+        k: int = 20,
+        model: str | None = None,
+        component: str | None = None,
+        layer: int | None = None,
+        by: PairOrder = "max",
+    ) -> pl.DataFrame:
+        """Rank the units that respond to a pair of tokens, each with its best pair, best first.
+
+        Only the 1,000 strongest pairs of each unit are searched.
+
+        Args:
+            query_token: the attending (later) token; None for any.
+            key_token: the attended-to (earlier or same) token; None for any.
+            k: rows at most.
+            model: only units of this model.
+            component: only units of this component.
+            layer: only units of this layer.
+            by: as in `top_units`, with the largest absolute activation (abs) in place of share.
+
+        Raises:
+            QueryError: `by` is none of these, or k is negative.
+        """
+        return self.sql(
+            "FROM top_units_by_pair($query_token, $key_token, k := $k, "
+            'model := $model, component := $component, layer := $layer, "by" := $by)',
+            {
+                "query_token": query_token,
+                "key_token": key_token,
+                "k": k,
+                "model": model,
+                "component": component,
+                "layer": layer,
+                "by": by,
+            },
+        )
+
+    def near_tokens(self, token: str, k: int = 5) -> list[str]:
+        """Give tokens of the lake that are like one that is not in it: other case, other spaces around it, longer."""
+        return self.sql("FROM near_tokens($token, k := $k)", {"token": token, "k": k})["token"].to_list()
+
+    def top_tokens(self, unit_id: str | UnitId, k: int = 20) -> pl.DataFrame:
+        """Rank the tokens that a unit responds to by its strongest activation on them.
+
+        Raises:
+            UnknownUnit: the text is not a unit_id.
+        """
+        return self.sql("FROM top_tokens($unit_id, k := $k)", {"unit_id": _canonical(unit_id), "k": k})
+
+    def records(self, unit_id: str | UnitId, section: Section | None = None) -> pl.DataFrame:
+        """Give a unit's records in the order of its file, of one section or all.
+
+        Raises:
+            UnknownUnit: the text is not a unit_id.
+            QueryError: there is no such section.
+        """
+        return self.sql(
+            "FROM unit_records($unit_id, section := $section)", {"unit_id": _canonical(unit_id), "section": section}
+        )
+
+    def unit(self, unit_id: str | UnitId) -> pl.DataFrame:
+        """Give the figures of one unit, in one row.
+
+        Raises:
+            UnknownUnit: it is not in the lake; the message says why, and what is there.
+        """
+        name = _parse(unit_id)
+        row = self.sql(f"FROM units WHERE {_HERE}", _place(name))
+        if row.is_empty():
+            raise UnknownUnit(self._miss(name))
+        return row
+
+    def neuron_record(self, unit_id: str | UnitId) -> NeuronRecord:
+        """Build a unit's NeuronRecord again from the lake, every list in the order of its file.
+
+        Raises:
+            UnknownUnit: it is not in the lake; the message says why, and what is there.
+        """
+        name = _parse(unit_id)
+        (unit,) = self.unit(name).iter_rows(named=True)
+        lists: dict[tuple[str, int | None], list[ActivationRecord]] = {}
+        for row in self.records(name).select("section", "quantile", "tokens", "activations").iter_rows():
+            section, quantile, tokens, activations = row
+            record = ActivationRecord(tokens, np.array(activations, dtype=np.float32))
+            lists.setdefault((section, quantile), []).append(record)
+        n_buckets = unit["n_buckets"]
+        return NeuronRecord(
+            layer_index=name.layer,
+            unit_index=name.unit,
+            most_positive_activation_records=lists.get(("top", None), []),
+            random_sample=lists.get(("random", None), []),
+            random_sample_by_quantile=None
+            if n_buckets is None
+            else [lists.get(("quantile", bucket), []) for bucket in range(n_buckets)],
+            quantile_boundaries=unit["quantile_boundaries"],
+            mean=unit["mean"],
+            variance=unit["variance"],
+            skewness=unit["skewness"],
+            kurtosis=unit["kurtosis"],
+        )
+
+    def _miss(self, name: UnitId) -> str:
+        """Say why a unit is not there, and what is."""
+        files = self.sql(f"SELECT status, uri, error FROM files WHERE {_HERE}", _place(name))
+        for status, uri, error in files.iter_rows():
+            reason = "the source has no such file" if status == "absent" else error
+            return f"{name} is {status}: {reason} ({uri})"
+        dataset = {"model": name.model, "component": name.component}
+        known = self.sql("FROM datasets WHERE model = $model AND component = $component", dataset)
+        if known.is_empty():
+            keys = self.sql("SELECT model || '/' || component AS key FROM datasets ORDER BY key")["key"]
+            return f"{name} is of no known dataset: known are {', '.join(keys)}"
+        built = self.sql(
+            "SELECT layer, min(unit), max(unit) FROM units WHERE model = $model AND component = $component "
+            "GROUP BY layer ORDER BY abs(layer - $layer), layer LIMIT 3",
+            {**dataset, "layer": name.layer},
+        )
+        n_layers, n_units = known["n_layers"][0], known["units_per_layer"][0]
+        if name.layer >= n_layers or name.unit >= n_units:
+            key = f"{name.model}/{name.component}"
+            return f"{name} is out of range: {key} has layers 0-{n_layers - 1} with units 0-{n_units - 1} each"
+        there = ", ".join(f"layer {layer} units {first}-{last}" for layer, first, last in built.iter_rows())
+        return (
+            f"{name} was not built yet: the lake has {there or 'nothing'} of {name.model}/{name.component}; build it "
+            f"with 'warehouse build {name.model}/{name.component} --layers {name.layer} --units {name.unit}'"
+        )
+
+
+def _place(name: UnitId) -> dict[str, object]:
+    return {"model": name.model, "component": name.component, "layer": name.layer, "unit": name.unit}
+
+
+def _parse(unit_id: str | UnitId) -> UnitId:
+    return unit_id if isinstance(unit_id, UnitId) else UnitId.parse(unit_id)
+
+
+def _canonical(unit_id: str | UnitId) -> str:
+    return str(_parse(unit_id))
