@@ -10,13 +10,13 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.futures import as_completed
-from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.utilities.annotations import quote
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -25,7 +25,7 @@ from warehouse.shard import ShardJob, ShardSummary
 
 ShardWork = Callable[[ShardJob], ShardSummary]
 
-TASKS = ThreadPoolTaskRunner(max_workers=64)
+TASKS: TaskRunner[PrefectFuture[Any]] = cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=64))
 """Tasks only wait for a process, so there may be more of them under way than processes."""
 
 _MAX_SUBMITTED = 256
@@ -101,7 +101,7 @@ def run_shards(work: ShardWork, jobs: Sequence[ShardJob], workers: int, is_quiet
     with _pool(n_workers) as pool, _progress(len(jobs), is_quiet) as advance:
         for first in range(0, len(jobs), _MAX_SUBMITTED):
             futures = [
-                run_shard.with_options(task_run_name=str(job.shard)).submit(quote(pool), quote(work), quote(job))
+                run_shard.with_options(task_run_name=str(job.shard)).submit(pool, work, job)
                 for job in jobs[first : first + _MAX_SUBMITTED]
             ]
             try:

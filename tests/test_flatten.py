@@ -93,8 +93,9 @@ def recount(record: NeuronRecord, is_pair: bool) -> dict[Any, dict[str, float]]:
         for key, value in zip(keys, r.activations.tolist(), strict=True):
             row = found.setdefault(
                 key,
-                {"n": 0, "n_active": 0, "n_random": 0, "max": -math.inf, "min": math.inf, "sum": 0, "random": 0, "pos": 0},
-            )  # fmt: skip
+                dict.fromkeys(("n", "n_active", "n_random", "sum", "random", "pos"), 0.0)
+                | {"max": -math.inf, "min": math.inf},
+            )
             row["n"] += 1
             row["n_active"] += value > 0
             row["max"] = max(row["max"], value)
@@ -196,5 +197,5 @@ def test_tokens_stand_in_order_of_frequency_so_that_parts_are_small_and_the_same
     record = ActivationRecord(["rare", "b", "b", "often", "often", "often"], np.ones(6, np.float32))
     flattener = Flattener(PER_TOKEN)
     flattener.add(2, 0, NeuronRecord(2, 0, random_sample=[record]).to_json())
-    tokens = flattener.flush()["records"]["tokens"].combine_chunks().values
-    assert tokens.dictionary.to_pylist() == ["often", "b", "rare"]
+    lists: Any = flattener.flush()["records"]["tokens"].combine_chunks()
+    assert lists.values.dictionary.to_pylist() == ["often", "b", "rare"]

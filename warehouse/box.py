@@ -20,9 +20,7 @@ from warehouse.lake import Lake
 
 Parameters: TypeAlias = Sequence[object] | Mapping[str, object] | None
 
-_EXPLAIN = re.compile(
-    r"\s*EXPLAIN\s+(?:ANALYZE\s+)?(?:\(\s*(?:ANALYZE|FORMAT)\b[\w\s,]*\)\s*)?", re.IGNORECASE | re.ASCII
-)
+_EXPLAIN = re.compile(r"EXPLAIN\s+(?:ANALYZE\s+)?(?:\(\s*(?:ANALYZE|FORMAT)\b[\w\s,]*\)\s*)?", re.IGNORECASE | re.ASCII)
 _STALE = " (if a shard was built again since the catalogue was: run 'warehouse catalogue')"
 _READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _REFUSED_FUNCTIONS = {
@@ -62,6 +60,7 @@ def open_boxed(lake: Lake) -> duckdb.DuckDBPyConnection:
     parts = connection.execute("SELECT path FROM warehouse.parts").fetchall()
     allowed = {name for (part,) in parts for name in (part, match_only(part))}
     connection.execute(f"SET allowed_paths = [{', '.join(map(quote, allowed))}]")
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
@@ -72,7 +71,7 @@ def query_boxed(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Par
 
     Args:
         connection: from `open_boxed`.
-        sql: a SELECT in any of its forms (FROM, VALUES, WITH, DESCRIBE, SHOW, SUMMARIZE, PIVOT … IN), or EXPLAIN of one.
+        sql: a SELECT in any form (FROM, VALUES, WITH, DESCRIBE, SHOW, SUMMARIZE, PIVOT … IN), or EXPLAIN of one.
         parameters: values for ? or $name.
 
     Raises:
@@ -81,21 +80,30 @@ def query_boxed(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Par
     with connection.cursor() as cursor:
         try:
             cursor.execute("USE warehouse")
-            _require_read(cursor, sql)
-            return cursor.sql(sql, params=parameters).pl()
+            frame: pl.DataFrame = cursor.sql(_require_read(cursor, sql), params=parameters).pl()
+            return frame
         except duckdb.Error as e:
-            raise QueryError(describe(e) + (_STALE if isinstance(e, duckdb.IOException) else "")) from e
+            # A part that is gone is looked for as a folder, which is then outside the box.
+            is_gone = isinstance(e, duckdb.IOException) or ".parquet/**/" in str(e)
+            raise QueryError(describe(e) + (_STALE if is_gone else "")) from e
+        except pl.exceptions.PolarsError as e:
+            raise QueryError(f"a column's type has no place in a table: CAST it to VARCHAR ({describe(e)})") from e
 
 
-def _require_read(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
+def _require_read(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """Give the one statement of a text, if it is a read: the text that was checked is the one to run."""
     statements = cursor.extract_statements(sql)
     if len(statements) != 1:
         raise QueryError(f"{len(statements)} statements: give one")
     statement = statements[0].query.strip()
     # No comment is skipped here: where comments nest, one that is skipped may end elsewhere than DuckDB sees it end.
-    explained = _EXPLAIN.sub("", statement, count=1)
+    prefix = _EXPLAIN.match(statement)
+    explained = statement[prefix.end() :] if prefix else statement
     ((serialized,),) = cursor.execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [explained]).fetchall()
-    tree = orjson.loads(serialized)
+    try:
+        tree = orjson.loads(serialized)
+    except orjson.JSONDecodeError as e:
+        raise QueryError("the query is nested too deeply") from e
     if tree["error"]:
         raise QueryError(
             f"{statement.split()[0].upper()} is refused: only reads are allowed here{_advise(tree, statement)}"
@@ -106,6 +114,7 @@ def _require_read(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
             raise QueryError(f"{kind.split('_')[0]} inside a query is refused: only reads are allowed here")
         if function in _REFUSED_FUNCTIONS:
             raise QueryError(f"{function}() is refused: only reads are allowed here, as plain SQL")
+    return statement
 
 
 def _advise(tree: Mapping[str, Any], statement: str) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
@@ -58,6 +59,19 @@ def read_sql(folder: Folder) -> dict[str, str]:
     return {path.stem: path.read_text("utf-8") for path in sorted((sql / folder).glob("*.sql"))}
 
 
+def require_local(lake: Lake) -> None:
+    """Check that the lake is there, and where DuckDB can read it without an extension.
+
+    Raises:
+        LakeError: there is no lake, or it is not on a local disk.
+    """
+    lake.require()
+    if not lake.is_local:
+        raise LakeError(
+            f"the catalogue of {lake.url} needs the Parquet on a disk: copy it to a folder, and give that with --lake"
+        )
+
+
 def quote(value: str) -> str:
     """Write a text as a SQL literal."""
     return "'" + value.replace("'", "''") + "'"
@@ -94,9 +108,9 @@ def build_catalogue(lake: Lake) -> Path:
     Raises:
         LakeError: there is no lake, it is not on a local disk, cannot be written, or a part of it cannot be read.
     """
-    _require_local(lake)
+    require_local(lake)
     lake.create()
-    temporary = Path(lake._temporary())
+    temporary = Path(lake.temporary_path())
     try:
         with connect(lake, temporary) as connection:
             define(connection, lake)
@@ -117,7 +131,7 @@ def ensure_catalogue(lake: Lake) -> Path:
     Raises:
         LakeError: there is no lake, or the catalogue cannot be built.
     """
-    _require_local(lake)
+    require_local(lake)
     origin = read_origin(lake)
     if origin is None or origin.root != lake.root or origin.definitions != _hash_definitions():
         try:
@@ -125,7 +139,7 @@ def ensure_catalogue(lake: Lake) -> Path:
         except LakeError as e:
             why = "is missing or unreadable" if origin is None else "is of another place or version of the lake"
             raise LakeError(
-                f"{lake.catalogue_path} {why}, and {e}: run 'warehouse catalogue --lake {lake.url}' as one who can write"
+                f"{lake.catalogue_path} {why}, and {e}: run 'warehouse catalogue --lake {lake.url}' as its owner"
             ) from e
     return lake.catalogue_path
 
@@ -169,14 +183,6 @@ def define(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     _comment_columns(connection)
 
 
-def _require_local(lake: Lake) -> None:
-    lake.require()
-    if not lake.is_local:
-        raise LakeError(
-            f"the catalogue of {lake.url} needs the Parquet on a disk: copy the lake to a folder, and name that with --lake"
-        )
-
-
 def _committed_parts(lake: Lake, table: str, commits: set[Shard]) -> list[str]:
     """List a table's parts by one list of commits for all tables, so that no shard is in one and not in another."""
     return [lake.part_path(table, shard) for shard in lake.shards(table) if shard in commits]
@@ -198,7 +204,7 @@ def _registry(lake: Lake) -> pa.Table:
     return _arrow(rows, "model", "component", "kind", "per", "n_layers", "units_per_layer", "notes")
 
 
-def _arrow(rows: list[tuple[object, ...]], *names: str) -> pa.Table:
+def _arrow(rows: Sequence[tuple[object, ...]], *names: str) -> pa.Table:
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
     schema = pa.schema([(name, ARROW_TYPES[COLUMNS[name].sql_type]) for name in names])
     return pa.table([list(column) for column in columns], schema=schema)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from warehouse.catalogue import connect, define, describe, read_sql
+from warehouse.catalogue import connect, define, describe, read_sql, require_local
 from warehouse.errors import LakeError
 from warehouse.lake import Lake
 from warehouse.schema import TABLES
@@ -37,9 +37,9 @@ def run_checks(lake: Lake) -> list[CheckResult]:
     """Run every check on what is committed now, whatever the catalogue on disk says; nothing in the lake is changed.
 
     Raises:
-        LakeError: there is no lake, or a part of it cannot be read.
+        LakeError: there is no lake, it is not on a local disk, or a part of it cannot be read.
     """
-    lake.require()
+    require_local(lake)
     results = [_check_uncommitted(lake)]
     name = "the views"
     with connect(lake) as connection:

@@ -47,6 +47,10 @@ ModelOption = Annotated[str | None, typer.Option(help="Only units of this model.
 ComponentOption = Annotated[str | None, typer.Option(help="Only units of this component.")]
 LayerOption = Annotated[int | None, typer.Option(help="Only units of this layer.")]
 DEFAULT_LAKE = "lake"
+_PREFECT_SERVICES = (
+    "CANCELLATION_CLEANUP", "CLEANUP_RECONCILER", "EVENT_PERSISTER", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS",
+    "REPOSSESSOR", "SCHEDULER", "TASK_RUN_RECORDER", "TRIGGERS",
+)  # fmt: skip
 
 
 @app.command()
@@ -332,11 +336,18 @@ def _select(layers: str | None, units: str | None) -> Selection:
 
 
 def _prepare_prefect() -> None:
-    """Keep Prefect quiet and offline, unless the user's environment says otherwise."""
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
+    """Keep Prefect quiet and offline, unless the user's environment says otherwise.
+
+    Without a server of the user's, Prefect starts one for the time of the run, which nobody looks at: its services
+    are left out, which saves three quarters of the time that a task costs.
+    """
+    settings = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     if "PREFECT_API_URL" not in os.environ:
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+        settings |= {"PREFECT_LOGGING_LEVEL": "CRITICAL", "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL"}
+        settings |= {"PREFECT_LOGGING_TO_API_ENABLED": "false", "PREFECT_SERVER_UI_ENABLED": "false"}
+        settings |= {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _PREFECT_SERVICES}
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
 
 
 def _report(summary: BuildSummary, lake: str, is_quiet: bool) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +51,20 @@ def rebuild_record(
 def iterate_neuron_records(lake: Lake, dataset: Dataset, selection: Selection) -> Iterator[NeuronRecord]:
     """Give the NeuronRecords of the units that a lake holds of a dataset, a row group in memory at a time.
 
+    A selection of all means all that is there, units past the expected end of a layer too.
+
     Yields:
         Units in the order of layer and unit.
     """
-    committed = set(lake.shards())
-    for shard, wanted in selection.shards(dataset).items():
-        if shard in committed:
-            yield from _iterate_shard(lake, shard, set(wanted))
+    for shard in lake.shards():
+        is_of_dataset = (shard.model, shard.component) == (dataset.model, dataset.component)
+        if is_of_dataset and (selection.layers is None or shard.layer in selection.layers):
+            yield from _iterate_shard(lake, shard, selection.units)
 
 
-def _iterate_shard(lake: Lake, shard: Shard, wanted: set[int]) -> Iterator[NeuronRecord]:
+def _iterate_shard(lake: Lake, shard: Shard, wanted: Collection[int] | None) -> Iterator[NeuronRecord]:
     units = {row["unit"]: row for rows in lake.iterate_part("units", shard) for row in rows.to_pylist()}
-    remaining = iter(sorted(unit for unit in units if unit in wanted))
+    remaining = iter(sorted(units if wanted is None else units.keys() & set(wanted)))
     due = next(remaining, None)
     for group in lake.iterate_part("records", shard):
         numbers = group["unit"].to_numpy()
@@ -98,7 +101,7 @@ def export_neuron_records(lake: Lake, names: Sequence[str], selection: Selection
     n_files = 0
     try:
         for dataset in select_datasets(names, lake.datasets()):
-            template = str(Path(dataset.paths[0]).with_suffix(".json"))
+            template = re.sub(r"(\.json|\.pt)?$", ".json", dataset.paths[0], count=1)
             for record in iterate_neuron_records(lake, dataset, selection):
                 path = out / template.format(layer=record.layer_index, unit=record.unit_index)
                 path.parent.mkdir(parents=True, exist_ok=True)

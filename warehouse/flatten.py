@@ -9,7 +9,7 @@ most frequent token first, when the columns become tables.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import orjson
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from warehouse.datasets import Dataset
 from warehouse.decode import Decoded, decode, sniff, unpack
-from warehouse.decode.scan import NOT_PLAIN, PADDING, QUANTILE, VOCABULARY_FULL, scan_records
+from warehouse.decode.scan import NOT_PLAIN, PADDING, QUANTILE, VOCABULARY_FULL, load_scanner
 from warehouse.decode.vocabulary import Vocabulary
+from warehouse.errors import MalformedFile
 from warehouse.records import SECTIONS, ActivationRecord, FloatArray, IntArray, NeuronRecord
 from warehouse.schema import arrow_schema
 from warehouse.statistics import (
@@ -29,6 +30,8 @@ from warehouse.statistics import (
     summarise_units,
     token_statistics,
 )
+
+Number = TypeVar("Number", np.int32, np.float32)
 
 ROW_GROUP_VALUES = 2_500_000
 """Activations that a flattener holds before it wants to be flushed: 256 units of GPT-2 XL, and a bound on memory."""
@@ -45,6 +48,7 @@ class Flattener:
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self._is_pair = dataset.per == "token_pair"
+        self._scan = load_scanner()
         self._tokens: IntArray = np.empty(1 << 20, np.int32)
         self._values: FloatArray = np.empty(1 << 20, np.float32)
         self._records: IntArray = np.empty((1 << 14, 5), np.int32)
@@ -106,7 +110,7 @@ class Flattener:
         v = self._vocabulary
         while True:
             cursors = self._cursors.copy()
-            outcome = scan_records(
+            outcome = self._scan(
                 padded, self._is_pair, self._tokens, self._values, self._records, cursors, spans,
                 v.table, v.arena, v.starts, v.used,
             )  # fmt: skip
@@ -117,18 +121,25 @@ class Flattener:
         used = self._tokens[self._cursors[0] : cursors[0]]
         if outcome == NOT_PLAIN or (self._odd and np.isin(used, self._odd).any()):
             return None
-        decoded = decode(_header(content, spans), self._dataset, layer, unit)
+        try:
+            decoded = decode(_header(content, spans), self._dataset, layer, unit)
+        except MalformedFile:
+            return None  # the general decoder says where in the whole file
         self._cursors = cursors
         self._n_buckets.append(None if spans[QUANTILE, 2] < 0 else int(spans[QUANTILE, 2]))
         return Decoded(decoded.record, "json" if content is data else "json+gzip")
 
     def _learn_texts(self) -> None:
-        """Unescape the tokens that are new in the vocabulary; odd ones are those that the general decoder must judge."""
-        for raw in self._vocabulary.raw_bytes(len(self._texts)).split(b"\n")[:-1]:
-            text = _unescape(raw)
-            if text is None:
-                self._odd.append(len(self._texts))
-            self._texts.append(text)
+        """Unescape the tokens that are new in the vocabulary; the odd ones are for the general decoder to judge."""
+        raw = self._vocabulary.raw_text(len(self._texts))
+        try:
+            texts: list[str | None] = list(raw.decode("utf-8").split("\n")[:-1])
+        except UnicodeDecodeError:
+            texts = [_decode(token) for token in raw.split(b"\n")[:-1]]
+        if b"\\" in raw:
+            texts = [_unescape(text) if text and "\\" in text else text for text in texts]
+        self._odd += [len(self._texts) + k for k, text in enumerate(texts) if text is None]
+        self._texts += texts
 
     def _append(self, records: Iterable[ActivationRecord], section: int, bucket: int) -> None:
         strings = self._strings
@@ -184,10 +195,14 @@ class Flattener:
         strings = [*reversed(self._strings), *self._texts]
         order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
         texts = [strings[old] for old in order.tolist()]
-        distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         numbers = np.zeros(len(counts), np.int32)
-        numbers[order] = [distinct[text] for text in texts]
-        return numbers[shifted], pa.array(list(distinct), pa.string())
+        if len(set(texts)) == len(texts):
+            numbers[order] = np.arange(len(order), dtype=np.int32)
+        else:  # one token in several spellings
+            distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+            numbers[order] = [distinct[text] for text in texts]
+            texts = list(distinct)
+        return numbers[shifted], pa.array(texts, pa.string())
 
     def _units_table(
         self, units: IntArray, largest: FloatArray, active_fraction: NDArray[np.float64], counts: IntArray
@@ -208,7 +223,7 @@ class Flattener:
         )
 
 
-def _with_room(array: NDArray[np.generic], n: int) -> NDArray[np.generic]:
+def _with_room(array: NDArray[Number], n: int) -> NDArray[Number]:
     if n <= len(array):
         return array
     larger = np.empty((max(int(n), 2 * len(array)), *array.shape[1:]), array.dtype)
@@ -225,11 +240,18 @@ def _header(content: bytes, spans: NDArray[np.int64]) -> bytes:
     return b"".join([*kept, content[end:]])
 
 
-def _unescape(raw: bytes) -> str | None:
-    """Give the text of a JSON string's inside; None where it is no UTF-8, or has a wrong or lone surrogate escape."""
+def _decode(raw: bytes) -> str | None:
     try:
-        return cast(str, orjson.loads(b'"%b"' % raw)) if b"\\" in raw else raw.decode("utf-8")
-    except ValueError:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _unescape(raw: str) -> str | None:
+    """Give the text of a JSON string's inside; None where it has a wrong escape or half of a surrogate pair."""
+    try:
+        return cast(str, orjson.loads(f'"{raw}"'))
+    except orjson.JSONDecodeError:
         return None
 
 

@@ -7,6 +7,7 @@ without it was never built, whatever else lies there. No lock and no server is n
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -82,12 +84,18 @@ class Commit:
     Attributes:
         source: root URL its files came from.
         path: the path template that answered, or "" where none did.
-        files: the rows of its `files` part.
+        units: [n] the units that were asked for, in order.
+        statuses: [n] what came of each file.
+        hashes: [n] SHA-256 of each file, None without one.
+        marks: [n] the source's mark of each file's version, None without one.
     """
 
     source: str
     path: str
-    files: pa.Table
+    units: tuple[int, ...]
+    statuses: tuple[str, ...]
+    hashes: tuple[str | None, ...]
+    marks: tuple[str | None, ...]
 
 
 class Lake:
@@ -98,8 +106,14 @@ class Lake:
 
         Args:
             url: a folder, or a URL of any filesystem that fsspec knows.
+
+        Raises:
+            LakeError: a URL that no installed filesystem reads.
         """
-        self.fs, self.root = fsspec.core.url_to_fs(os.fspath(url))
+        try:
+            self.fs, self.root = fsspec.core.url_to_fs(os.fspath(url))
+        except (ValueError, ImportError) as e:
+            raise LakeError(f"no lake can be at {os.fspath(url)}: {e}") from e
         self.root = self.root.rstrip("/")
         self.url = os.fspath(url)
         self.is_local = isinstance(self.fs, fsspec.implementations.local.LocalFileSystem)
@@ -121,7 +135,7 @@ class Lake:
         try:
             self.fs.makedirs(f"{self.root}/.tmp", exist_ok=True)
             if self.is_local:
-                probe = Path(self._temporary())
+                probe = Path(self.temporary_path())
                 probe.touch()
                 probe.unlink()
                 self._sweep()
@@ -145,7 +159,7 @@ class Lake:
     def datasets(self) -> Mapping[str, Dataset]:
         """Give every dataset that can be in this lake: the built-in ones and those registered in it."""
         known = dict(builtin_datasets())
-        for path in sorted(self.fs.glob(f"{self.root}/datasets/*.toml")):
+        for path in self._glob("datasets/*.toml"):
             text = self.fs.cat_file(path).decode("utf-8")
             known |= {d.key: d for d in parse_registration(text, path)}
         return known
@@ -157,13 +171,14 @@ class Lake:
             InvalidRegistration: the text is wrong, or names a dataset that is known with other facts.
         """
         datasets = parse_registration(text, origin)
-        known = self.datasets()
+        known = dict(self.datasets())
         for dataset in datasets:
-            if known.get(dataset.key, dataset) != dataset:
+            if known.setdefault(dataset.key, dataset) != dataset:
                 raise InvalidRegistration(
                     f"{origin}: {dataset.key} is known already, with other facts: name it otherwise"
                 )
-        name = "+".join(f"{d.model}.{d.component}" for d in datasets)[:150]
+        keys = "+".join(f"{d.model}.{d.component}" for d in datasets)
+        name = f"{keys[:100]}-{hashlib.sha256(repr([d.key for d in datasets]).encode()).hexdigest()[:8]}"
         self.create()
         self.fs.makedirs(f"{self.root}/datasets", exist_ok=True)
         self._put(text.encode("utf-8"), f"{self.root}/datasets/{name}.toml")
@@ -178,7 +193,7 @@ class Lake:
     def shards(self, table: str = "files") -> list[Shard]:
         """List the shards that have a part of a table; those of `files` are the committed ones."""
         shards = []
-        for path in self.fs.glob(f"{self.root}/{table}/model=*/component=*/layer=*/units-*.parquet"):
+        for path in self._glob(f"{table}/model=*/component=*/layer=*/units-*.parquet"):
             if match := _PART.search(path):
                 model, component, layer, first, last = match.groups()
                 shards.append(Shard(model, component, int(layer), int(first), int(last)))
@@ -194,7 +209,9 @@ class Lake:
         return PartWriter(self, table, shard)
 
     def iterate_part(self, table: str, shard: Shard) -> Iterator[pa.Table]:
-        """Read one part a row group at a time."""
+        """Read one part a row group at a time; a part without rows is not there, and gives none."""
+        if not self.fs.exists(self.part_path(table, shard)):
+            return
         with self.fs.open(self.part_path(table, shard), "rb") as f:
             part = pq.ParquetFile(f)
             for group in range(part.num_row_groups):
@@ -205,17 +222,22 @@ class Lake:
 
         Args:
             shard: which.
-            table: `files`, or `raw` for the commit of an extract without a flatten.
+            table: `files`, or `raw` for the commit of an extract without a flatten. A part that is damaged, or of
+                another version, is no commit.
         """
         path = self.part_path(table, shard)
         if not self.fs.exists(path):
             return None
         with self.fs.open(path, "rb") as f:
-            part = pq.ParquetFile(f)
-            facts = json.loads((part.schema_arrow.metadata or {}).get(_COMMIT_KEY, b"{}"))
-            if facts.get("format") != FORMAT_VERSION:
+            try:
+                part = pq.ParquetFile(f)
+                facts = json.loads((part.metadata.metadata or {}).get(_COMMIT_KEY, b"{}"))
+                if facts.get("format") != FORMAT_VERSION:
+                    return None
+                columns = part.read(columns=["unit", "status", "sha256", "etag"]).to_pydict()
+            except pa.ArrowInvalid:
                 return None
-            return Commit(facts["source"], facts["path"], part.read(columns=list(TABLES["files"])))
+        return Commit(facts["source"], facts["path"], *map(tuple, columns.values()))
 
     def remove_commit(self, shard: Shard) -> None:
         """Take a shard out of the lake, before its parts are replaced."""
@@ -225,7 +247,13 @@ class Lake:
 
     # writing -------------------------------------------------------------------------------------------------------
 
-    def _temporary(self) -> str:
+    def _glob(self, pattern: str) -> list[str]:
+        """List the paths under the root that match, whatever characters the root's own name has."""
+        root = re.sub(r"[*?[]", r"[\g<0>]", self.root)
+        return sorted(self.fs.glob(f"{root}/{pattern}"))
+
+    def temporary_path(self) -> str:
+        """Name a new file under `.tmp/`, from which a whole one can be moved into place."""
         return f"{self.root}/.tmp/{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
 
     def _move(self, temporary: str, path: str) -> None:
@@ -236,7 +264,7 @@ class Lake:
             self.fs.mv(temporary, path)
 
     def _put(self, data: bytes, path: str) -> None:
-        temporary = self._temporary()
+        temporary = self.temporary_path()
         with self.fs.open(temporary, "wb") as f:
             f.write(data)
         self._move(temporary, path)
@@ -246,8 +274,9 @@ class Lake:
         for path in Path(self.root, ".tmp").glob("*.tmp"):
             owner, pid, _ = path.name.rsplit("-", 2)
             is_dead = owner == host and not Path(f"/proc/{pid}").exists() and Path("/proc").exists()
-            if is_dead or path.stat().st_mtime < time.time() - _STALE_SECONDS:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # a live writer has just moved it into place
+                if is_dead or path.stat().st_mtime < time.time() - _STALE_SECONDS:
+                    path.unlink()
 
 
 class PartWriter:
@@ -261,7 +290,7 @@ class PartWriter:
         self._lake = lake
         self._table = table
         self._path = lake.part_path(table, shard)
-        self._temporary = lake._temporary()
+        self._temporary = lake.temporary_path()
         self._writer: pq.ParquetWriter | None = None
         self.commit_facts: dict[str, object] | None = None
 
@@ -270,13 +299,11 @@ class PartWriter:
         if rows.num_rows == 0:
             return
         if self._writer is None:
-            schema = rows.schema
+            self._stream = self._lake.fs.open(self._temporary, "wb")
+            self._writer = pq.ParquetWriter(self._stream, rows.schema, **PARQUET_OPTIONS)
             if self.commit_facts is not None:
                 facts = {"format": FORMAT_VERSION, **self.commit_facts}
-                schema = schema.with_metadata({_COMMIT_KEY: json.dumps(facts, sort_keys=True)})
-            stream = self._lake.fs.open(self._temporary, "wb")
-            self._writer = pq.ParquetWriter(stream, schema, **PARQUET_OPTIONS)
-            self._stream = stream
+                self._writer.add_key_value_metadata({_COMMIT_KEY: json.dumps(facts, sort_keys=True)})
         self._writer.write_table(rows, row_group_size=rows.num_rows)
 
     def __enter__(self) -> Self:
@@ -285,12 +312,17 @@ class PartWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._stream.close()
+        if self._writer is None:
+            if kind is None and self._lake.fs.exists(self._path):
+                self._lake.fs.rm_file(self._path)
+            return
+        is_moved = False
+        try:
+            with self._stream:
+                self._writer.close()
             if kind is None:
                 self._lake._move(self._temporary, self._path)
-            else:
+                is_moved = True
+        finally:
+            if not is_moved:
                 self._lake.fs.rm_file(self._temporary)
-        elif kind is None and self._lake.fs.exists(self._path):
-            self._lake.fs.rm_file(self._path)

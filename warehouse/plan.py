@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pyarrow.compute as pc
-
 from warehouse.datasets import Dataset, select_datasets
 from warehouse.errors import LakeError, SourceMismatch, WarehouseError
 from warehouse.lake import Commit, Lake, Shard
@@ -117,13 +115,13 @@ def plan_build(
             commit = lake.read_commit(shard, table) if shard in committed else None
             wanted = set(units)
             if commit is not None:
-                held = set(commit.files["unit"].to_pylist())
+                held = set(commit.units)
                 is_foreign = commit.source != source.url
                 is_changed = not is_foreign and _has_changed(source, dataset, shard, commit)
                 if is_foreign and not force:
                     others[commit.source] = others.get(commit.source, 0) + 1
                 n_changed += is_changed
-                if not force and not is_changed and wanted <= held and not _has_failed(commit):
+                if not force and not is_changed and wanted <= held and "failed" not in commit.statuses:
                     n_done += 1
                     continue
                 wanted |= held
@@ -142,7 +140,8 @@ def plan_flatten(lake: Lake, names: Sequence[str], *, force: bool) -> Plan:
 
     Raises:
         UnknownDataset: a name is not known.
-        LakeError: no raw pack of any of the datasets.
+        LakeError: no raw pack of any of the datasets; or, without `force`, a shard that holds other units as well.
+        SourceMismatch: without `force`, where the lake holds some of these shards from another source.
     """
     by_key = {dataset.key: dataset for dataset in select_datasets(names, lake.datasets())}
     packs = [shard for shard in lake.shards("raw") if f"{shard.model}/{shard.component}" in by_key]
@@ -154,31 +153,38 @@ def plan_flatten(lake: Lake, names: Sequence[str], *, force: bool) -> Plan:
         if pack is None:
             continue
         if commit is not None and not force:
-            if _marks(pack) == _marks(commit):
+            if (pack.units, pack.hashes) == (commit.units, commit.hashes):
                 n_done += 1
                 continue
+            _check_pack(lake, shard, pack, commit)
             n_changed += 1
         dataset = by_key[f"{shard.model}/{shard.component}"]
-        jobs.append(ShardJob(dataset, shard, tuple(pack.files["unit"].to_pylist()), pack.source, lake.url))
+        jobs.append(ShardJob(dataset, shard, pack.units, pack.source, lake.url))
     return Plan(tuple(jobs), n_done, n_changed)
 
 
-def _marks(commit: Commit) -> list[tuple[int, str | None]]:
-    return list(zip(commit.files["unit"].to_pylist(), commit.files["sha256"].to_pylist(), strict=True))
-
-
-def _has_failed(commit: Commit) -> bool:
-    return bool(pc.any(pc.equal(commit.files["status"], "failed")).as_py())
+def _check_pack(lake: Lake, shard: Shard, pack: Commit, commit: Commit) -> None:
+    """Refuse to flatten a pack over a shard that holds what the pack does not."""
+    if pack.source != commit.source:
+        raise SourceMismatch(
+            f"{lake.url} holds {shard} from {commit.source}, and its raw pack is from {pack.source}: "
+            "replace the shard with --force"
+        )
+    if lost := set(commit.units) - set(pack.units):
+        raise LakeError(
+            f"{lake.url} holds unit {min(lost)} of {shard}, which its raw pack does not: extract that too, "
+            "or replace the shard with --force"
+        )
 
 
 def _has_changed(source: Source, dataset: Dataset, shard: Shard, commit: Commit) -> bool:
     """Say whether a local file came, went or was written again since the commit; other sources are not asked."""
     if not source.is_local:
         return False
-    template = commit.path or source.resolve(dataset, shard.layer, commit.files["unit"].to_pylist())
+    template = commit.path or source.resolve(dataset, shard.layer, commit.units)
     if not template:
         return False
     return any(
         source.current_mark(template, shard.layer, unit) != mark
-        for unit, mark in zip(commit.files["unit"].to_pylist(), commit.files["etag"].to_pylist(), strict=True)
+        for unit, mark in zip(commit.units, commit.marks, strict=True)
     )

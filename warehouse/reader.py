@@ -7,13 +7,13 @@ from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
 import duckdb
-import numpy as np
 import polars as pl
 
 from warehouse.box import Parameters, open_boxed, query_boxed
 from warehouse.errors import UnknownUnit
 from warehouse.lake import Lake
-from warehouse.records import ActivationRecord, NeuronRecord, Section, UnitId
+from warehouse.export import rebuild_record
+from warehouse.records import NeuronRecord, Section, UnitId
 
 TokenOrder: TypeAlias = Literal["max", "mean", "relative", "share"]
 PairOrder: TypeAlias = Literal["max", "mean", "relative", "abs"]
@@ -154,6 +154,14 @@ class LakeReader:
         """
         return self.sql("FROM top_tokens($unit_id, k := $k)", {"unit_id": _canonical(unit_id), "k": k})
 
+    def top_pairs(self, unit_id: str | UnitId, k: int = 20) -> pl.DataFrame:
+        """Rank the pairs of query and key token that a unit responds to by its largest absolute activation on them.
+
+        Raises:
+            UnknownUnit: the text is not a unit_id.
+        """
+        return self.sql("FROM top_pairs($unit_id, k := $k)", {"unit_id": _canonical(unit_id), "k": k})
+
     def records(self, unit_id: str | UnitId, section: Section | None = None) -> pl.DataFrame:
         """Give a unit's records in the order of its file, of one section or all.
 
@@ -185,26 +193,8 @@ class LakeReader:
         """
         name = _parse(unit_id)
         (unit,) = self.unit(name).iter_rows(named=True)
-        lists: dict[tuple[str, int | None], list[ActivationRecord]] = {}
-        for row in self.records(name).select("section", "quantile", "tokens", "activations").iter_rows():
-            section, quantile, tokens, activations = row
-            record = ActivationRecord(tokens, np.array(activations, dtype=np.float32))
-            lists.setdefault((section, quantile), []).append(record)
-        n_buckets = unit["n_buckets"]
-        return NeuronRecord(
-            layer_index=name.layer,
-            unit_index=name.unit,
-            most_positive_activation_records=lists.get(("top", None), []),
-            random_sample=lists.get(("random", None), []),
-            random_sample_by_quantile=None
-            if n_buckets is None
-            else [lists.get(("quantile", bucket), []) for bucket in range(n_buckets)],
-            quantile_boundaries=unit["quantile_boundaries"],
-            mean=unit["mean"],
-            variance=unit["variance"],
-            skewness=unit["skewness"],
-            kurtosis=unit["kurtosis"],
-        )
+        records = self.records(name).select("section", "quantile", "tokens", "activations")
+        return rebuild_record(name.layer, unit, records.iter_rows())
 
     def _miss(self, name: UnitId) -> str:
         """Say why a unit is not there, and what is."""

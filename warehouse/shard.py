@@ -182,7 +182,10 @@ def _file_row(fetched: Fetched) -> dict[str, object]:
 def _summary(job: ShardJob, statuses: Counter[str], size: int, n_records: int, started: float) -> ShardSummary:
     return ShardSummary(
         job.shard,
-        *(statuses[status] for status in ("ok", "absent", "rejected", "failed")),
+        ok=statuses["ok"],
+        absent=statuses["absent"],
+        rejected=statuses["rejected"],
+        failed=statuses["failed"],
         bytes_in=size,
         n_records=n_records,
         seconds=time.monotonic() - started,

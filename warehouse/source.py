@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit, urlunsplit
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -19,6 +19,7 @@ from warehouse.records import LIMITS
 
 _BATCH = 64
 _PROBES = 3
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +58,47 @@ class Source:
             SourceError: no such folder, or a URL that no installed filesystem reads.
         """
         try:
-            self._fs, self._root = fsspec.core.url_to_fs(os.fspath(url))
+            self._fs, root = fsspec.core.url_to_fs(os.fspath(url))
         except (ValueError, ImportError) as e:
-            raise SourceError(f"cannot read from {os.fspath(url)}: {e}") from e
-        self._root = self._root.rstrip("/")
+            raise SourceError(f"cannot read from {_without_secrets(os.fspath(url))}: {e}") from e
         self.location = os.fspath(url)
         self.is_local = isinstance(self._fs, LocalFileSystem)
-        if self.is_local and not Path(self._root).is_dir():
-            raise SourceError(f"no folder {self._root} to build from")
-        self.url = _without_secrets(self._fs.unstrip_protocol(self._root))
+        if self.is_local and not Path(root).is_dir():
+            raise SourceError(f"no folder {root} to build from")
+        # The query of a URL, as a signature, belongs at the end of each file's URL.
+        root, mark, query = (root, "", "") if self.is_local else root.partition("?")
+        self._root, self._query = root.rstrip("/"), mark + query
+        self.url = self._fs.unstrip_protocol(self._root)
+        if not self.is_local:
+            self.url = _without_secrets(self.url)
 
     def resolve(self, dataset: Dataset, layer: int, units: Sequence[int]) -> str:
         """Find which of a dataset's path templates this source uses for some units of a layer.
 
         Returns:
-            The first template that any of a few units answers to; "" where none does.
+            The first template under which there is any of these files; else the first that could not be looked up, so
+            that fetching its files says why; "" where the source has none of them.
         """
-        for template in dataset.paths:
-            if self.is_local:
-                if any((self._local(template, layer, unit)).is_file() for unit in units):
+        # A few units tell almost always. Where they are absent under every template, the others are asked.
+        for asked in (units,) if self.is_local else (_spread(units), units):
+            doubtful = ""
+            for template in dataset.paths:
+                answers = self._probe(template, layer, asked)
+                if True in answers:
                     return template
-            elif any(self._fs.exists(self._path(template, layer, unit)) for unit in _spread(units)):
-                return template
+                if None in answers:
+                    doubtful = doubtful or template
+            if doubtful:
+                return doubtful
         return ""
+
+    def _probe(self, template: str, layer: int, units: Sequence[int]) -> set[bool | None]:
+        """Say whether there are files of some units: True of one that is there, None where that cannot be known."""
+        if self.is_local:
+            return {_is_file(self._local(template, layer, unit)) for unit in units}
+        paths = [self._path(template, layer, unit) for unit in units]
+        first_bytes = self._fs.cat_ranges(paths, 0, 1, on_error="return")
+        return {isinstance(b, bytes) or (False if isinstance(b, FileNotFoundError) else None) for b in first_bytes}
 
     def fetch(self, template: str, layer: int, units: Sequence[int]) -> Iterator[Fetched]:
         """Read the files of some units, in order.
@@ -99,16 +118,18 @@ class Source:
         for first in range(0, len(units), _BATCH):
             batch = units[first : first + _BATCH]
             paths = [self._path(template, layer, unit) for unit in batch]
-            contents = self._fs.cat(paths, on_error="return", batch_size=_BATCH)
+            # Unlike `cat`, this takes no character of a path for a pattern.
+            contents = self._fs.cat_ranges(paths, None, None, on_error="return")
             now = datetime.now(UTC)
-            for unit, path in zip(batch, paths, strict=True):
-                content, uri = contents[path], self._uri(template, layer, unit)
+            for unit, content in zip(batch, contents, strict=True):
+                uri = self._uri(template, layer, unit)
                 if isinstance(content, bytes):
                     yield Fetched(unit, "ok", uri, now, data=content)
                 elif isinstance(content, FileNotFoundError):
                     yield Fetched(unit, "absent", uri, now)
                 else:
-                    yield Fetched(unit, "failed", uri, now, error=f"{type(content).__name__}: {content}"[:500])
+                    reason = f"{type(content).__name__}: {_URL.sub(lambda url: _without_secrets(url[0]), str(content))}"
+                    yield Fetched(unit, "failed", uri, now, error=reason[:500])
 
     def current_mark(self, template: str, layer: int, unit: int) -> str | None:
         """Give a local file's mark as it is now, None where there is no file."""
@@ -132,7 +153,7 @@ class Source:
             return Fetched(unit, "failed", uri, now, error=f"{type(e).__name__}: {e.strerror or e}")
 
     def _path(self, template: str, layer: int, unit: int) -> str:
-        return f"{self._root}/{template.format(layer=layer, unit=unit)}"
+        return f"{self._root}/{template.format(layer=layer, unit=unit)}{self._query}"
 
     def _local(self, template: str, layer: int, unit: int) -> Path:
         return Path(self._path(template, layer, unit))
@@ -146,11 +167,19 @@ def _spread(units: Sequence[int]) -> list[int]:
     return [units[k * (len(units) - 1) // max(_PROBES - 1, 1)] for k in range(min(_PROBES, len(units)))]
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def _mark(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
 def _without_secrets(url: str) -> str:
     """Drop user, password and query of a URL: an access token may stand in any of them."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rsplit("@", 1)[-1], parts.path, "", "")).rstrip("/")
+    scheme, separator, rest = url.partition("?")[0].rpartition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}".rstrip("/")

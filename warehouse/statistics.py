@@ -143,7 +143,16 @@ def _count_tokens(
                     places[tokens[k]] = n_seen
                     seen[n_seen] = tokens[k]
                     n_seen += 1
-                _add(np.float64(values[k]), is_random, counts[place], sums[place])
+                value = np.float64(values[k])
+                counts[place, _N] += 1
+                sums[place, _SUM] += value
+                if value > 0:  # only rows with a positive activation are kept, so these bound the largest
+                    counts[place, _N_ACTIVE] += 1
+                    sums[place, _SUM_POSITIVE] += value
+                    sums[place, _MAX] = max(sums[place, _MAX], value)
+                if is_random:
+                    counts[place, _N_RANDOM] += 1
+                    sums[place, _SUM_RANDOM] += value
             at += records[record, 3]
         for place in range(n_seen):
             if counts[place, _N_ACTIVE] > 0:

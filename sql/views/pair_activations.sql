@@ -13,7 +13,7 @@ WITH places AS (
     r.rank,
     r.tokens,
     len(r.tokens) * (len(r.tokens) + 1) // 2 - len(r.activations) AS n_cut,
-    len(r.tokens) - CAST((sqrt(8 * n_cut + 1) - 1) / 2 AS BIGINT) AS n_keys,
+    len(r.tokens) - TRY_CAST((sqrt(8 * n_cut + 1) - 1) / 2 AS BIGINT) AS n_keys,
     n_keys * (n_keys + 1) // 2 AS n_triangle,
     unnest(r.activations) AS activation,
     generate_subscripts(r.activations, 1) - 1 AS place

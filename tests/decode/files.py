@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from warehouse.datasets import Dataset
 from warehouse.decode import Decoded, decode
+from warehouse.errors import MalformedFile
 from warehouse.records import LIMITS, ActivationRecord, Limits, NeuronRecord
 
 LAYER, UNIT = 5, 131
@@ -142,3 +145,14 @@ def texts(tokens: Any) -> list[str]:
 
 WORDS = {0: "!", 262: " the", 1212: "This", 50256: "<|endoftext|>", 198: "\n", 220: " "}
 """Some of GPT-2's tokens, from the paper's vocabulary file."""
+
+
+def peak_memory(call: Callable[[], object], refusal: str) -> int:
+    """The most memory that a call took on its way to being refused."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedFile, match=refusal):
+            call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import orjson
 import pytest
-from files import LAYER, UNIT, expect, plain, read, record, unit
 
+from tests.decode.files import LAYER, UNIT, expect, plain, read, record, unit
 from warehouse.errors import MalformedFile
 from warehouse.records import Limits
 
 
-def read_unit(**changed: object) -> dict[str, object]:
+def read_unit(**changed: object) -> dict[str, Any]:
     return plain(read(json.dumps(unit(**changed)).encode()).record)
 
 
@@ -194,13 +195,13 @@ def test_negative_zero_keeps_its_sign_and_values_are_the_nearest_float32() -> No
     values = [-0.0, 0.1, 1e-46, 16777217.0, 3.4028235e38, -7]
     data = f'{{"random_sample": [{{"tokens": {json.dumps(["x"] * 6)}, "activations": {values}}}]}}'
     found = read(data.encode()).record.random_sample[0].activations
-    assert np.array_equal(found, np.float32(values)) and np.signbit(found[0])
+    assert np.array_equal(found, np.array(values, np.float32)) and np.signbit(found[0])
 
 
 @pytest.mark.parametrize("bad", ["null", "NaN", "Infinity", "1e39", "-1e999", "true", '"1"', "[1]", "1" + "0" * 400])
 def test_an_activation_that_is_no_finite_float32_is_refused_with_its_place(bad: str) -> None:
-    data = f'{{"random_sample": [{{"tokens": ["a"], "activations": [1]}}, {{"tokens": ["a", "b"], "activations": [1, {bad}]}}]}}'
-    with pytest.raises(MalformedFile, match=r"random_sample\[1\]\.activations|broken JSON"):
+    data = json.dumps(unit(random_sample=[record(), record(("a", "b"), (1, "BAD"))])).replace('"BAD"', bad)
+    with pytest.raises(MalformedFile, match=r"random_sample\[1\]\.activations|number is infinity"):
         read(data.encode())
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from warehouse import flatten
 from warehouse.datasets import Dataset, builtin_datasets
+from warehouse.decode import Decoded, decode
 from warehouse.decode.numbers import INVALID, parse_float
 from warehouse.decode.vocabulary import Vocabulary
 from warehouse.errors import MalformedFile
@@ -202,8 +203,12 @@ def test_tokens_spelt_in_different_ways_are_one_token() -> None:
 def test_plain_files_do_take_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
     content = json.dumps({"random_sample": [{"tokens": [" a"], "activations": [0.1208]}], "mean": math.nan}).encode()
     seen: list[bytes] = []
-    decode = flatten.decode
-    monkeypatch.setattr(flatten, "decode", lambda data, *rest: (seen.append(data), decode(data, *rest))[1])
+
+    def watch(data: bytes, dataset: Dataset, layer: int, unit: int) -> Decoded:
+        seen.append(data)
+        return decode(data, dataset, layer, unit)
+
+    monkeypatch.setattr(flatten, "decode", watch)
     Flattener(PER_TOKEN).add(3, 5, content)
     assert seen == [b'{"random_sample": [], "mean": NaN}']
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lakes import Content, make_content, write_lake
 
 import warehouse
+from tests.sql.lakes import Content, make_content, write_lake
 from warehouse.catalogue import build_catalogue
 from warehouse.lake import Lake
 from warehouse.reader import LakeReader
@@ -28,9 +29,11 @@ def lake(tmp_path_factory: pytest.TempPathFactory, content: Content) -> Lake:
 
 
 @pytest.fixture
-def own_lake(tmp_path: Path, content: Content) -> Lake:
-    """A lake of the same content that a test may break."""
-    return write_lake(Lake(tmp_path / "lake"), content)
+def own_lake(tmp_path: Path, lake: Lake) -> Lake:
+    """A copy of the lake, without its catalogue, that a test may break."""
+    copy = Lake(shutil.copytree(lake.root, tmp_path / "lake"))
+    copy.catalogue_path.unlink()
+    return copy
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,16 @@ Activations are multiples of 1/64, so that every sum is exact and ties occur.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
 
-from warehouse.datasets import Dataset
+from warehouse.datasets import Dataset, builtin_datasets
 from warehouse.lake import Lake, Shard, shard_of
 from warehouse.records import SECTIONS, ActivationRecord, NeuronRecord, Section, UnitId
 from warehouse.schema import arrow_schema
@@ -63,6 +64,12 @@ class Content:
 
     units: dict[UnitId, NeuronRecord] = field(default_factory=dict)
     other_files: list[tuple[UnitId, str]] = field(default_factory=list)
+
+    @cached_property
+    def figures(self) -> dict[UnitId, dict[tuple[str, ...], Figures]]:
+        """Give the statistics of every unit."""
+        per = {key: dataset.per for key, dataset in builtin_datasets().items()}
+        return {name: count_figures(unit, per[f"{name.model}/{name.component}"]) for name, unit in self.units.items()}
 
 
 def list_records(unit: NeuronRecord) -> Iterator[tuple[Section, int | None, int, ActivationRecord]]:
@@ -128,8 +135,7 @@ def write_rows(lake: Lake, table: str, shard: Shard, rows: Iterable[Row]) -> Non
             part.write(pa.Table.from_pylist(list(group), schema=arrow_schema(table)))
 
 
-def _rows_by_shard(known: dict[str, Dataset] | object, content: Content) -> dict[Shard, dict[str, list[Row]]]:
-    assert isinstance(known, dict)
+def _rows_by_shard(known: Mapping[str, Dataset], content: Content) -> dict[Shard, dict[str, list[Row]]]:
     shards: dict[Shard, dict[str, list[Row]]] = {}
 
     def rows_of(name: UnitId) -> dict[str, list[Row]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
-from lakes import HEADS, LATENTS, NEURONS, PAIR_LATENTS, VOCABULARY, XL, Content, Figures, count_figures, largest_top
 
+from tests.sql.lakes import HEADS, LATENTS, NEURONS, PAIR_LATENTS, VOCABULARY, XL, Content, Figures, largest_top
 from warehouse.errors import QueryError
 from warehouse.reader import LakeReader, PairOrder, TokenOrder
 from warehouse.records import UnitId
@@ -15,8 +15,8 @@ FIGURES = ("n", "n_active", "max_activation", "sum_activation", "n_random", "sum
 PER_TOKEN = (NEURONS, XL, LATENTS)
 
 
-def score(content: Content, name: UnitId, on: tuple[str, ...], per: str, by: str) -> float | None:
-    figures = count_figures(content.units[name], per)
+def score(content: Content, name: UnitId, on: tuple[str, ...], by: str) -> float | None:
+    figures = content.figures[name]
     f = figures[on]
     largest = largest_top(content.units[name]) or 0.0
     match by:
@@ -38,14 +38,14 @@ def rank_units(
 ) -> list[tuple[float, UnitId, tuple[str, ...], Figures]]:
     """Rank units by a scan over everything, each with its best token or pair."""
     best = []
-    for name, unit in content.units.items():
+    for name, figures in content.figures.items():
         if (f"{name.model}/{name.component}" in PER_TOKEN) != (per == "token"):
             continue
         scored = [
             (value, name, on, f)
-            for on, f in count_figures(unit, per).items()
+            for on, f in figures.items()
             if query in (None, on[0]) and (key is None or on[1] == key)
-            if (value := score(content, name, on, per, by)) is not None
+            if (value := score(content, name, on, by)) is not None
         ]
         best += sorted(scored, key=lambda row: (-row[0], row[2]))[:1]
     return sorted(best, key=lambda row: (-row[0], row[1].model, row[1].component, row[1].layer, row[1].unit))
@@ -121,7 +121,7 @@ def test_another_order_is_an_error_even_where_nothing_is_found(reader: LakeReade
 def test_top_tokens_ranks_a_units_tokens_by_their_strongest_activation(reader: LakeReader, content: Content) -> None:
     for name in content.units:
         if f"{name.model}/{name.component}" in PER_TOKEN:
-            figures = count_figures(content.units[name], "token")
+            figures = content.figures[name]
             expected = sorted(figures, key=lambda on: (-figures[on].max_activation, on))
             found = reader.top_tokens(name, k=100)
             assert found["token"].to_list() == [token for (token,) in expected]
@@ -131,7 +131,20 @@ def test_top_tokens_ranks_a_units_tokens_by_their_strongest_activation(reader: L
             ]
 
 
-@pytest.mark.parametrize("macro", ["top_tokens", "unit_records"])
+def test_top_pairs_ranks_a_units_pairs_by_their_largest_absolute_activation(
+    reader: LakeReader, content: Content
+) -> None:
+    for name in content.units:
+        if f"{name.model}/{name.component}" not in PER_TOKEN:
+            figures = content.figures[name]
+            found = reader.top_pairs(name, k=10_000)
+            strengths = [max(r["max_activation"], -r["min_activation"]) for r in found.iter_rows(named=True)]
+            assert strengths == sorted(strengths, reverse=True)
+            assert set(found.select("query_token", "key_token").rows()) == set(figures)
+            assert found.height == len(figures)
+
+
+@pytest.mark.parametrize("macro", ["top_tokens", "top_pairs", "unit_records"])
 @pytest.mark.parametrize(
     "unit_id", ["", "5/131", "gpt2-small/mlp_post_act/5", "gpt2-small/mlp_post_act/x/1", "a/b/1/2/3"]
 )

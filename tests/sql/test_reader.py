@@ -7,9 +7,9 @@ import threading
 import numpy as np
 import polars as pl
 import pytest
-from lakes import LATENTS, NEURONS, Content
 
 import warehouse
+from tests.sql.lakes import LATENTS, NEURONS, Content
 from warehouse.errors import UnknownUnit
 from warehouse.lake import Lake
 from warehouse.reader import LakeReader

@@ -6,7 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from lakes import (
+
+import warehouse
+from tests.sql.lakes import (
     HEADS,
     NEURONS,
     PAIR_LATENTS,
@@ -19,8 +21,6 @@ from lakes import (
     write_lake,
     write_rows,
 )
-
-import warehouse
 from warehouse.lake import Lake, Shard
 from warehouse.reader import LakeReader
 from warehouse.records import UnitId

@@ -7,21 +7,41 @@ Source: PKWARE's APPNOTE.TXT, sections 4.3.7 (local header), 4.3.12 (central dir
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
 
 from warehouse.decode.describe import quote
 from warehouse.errors import MalformedFile
 from warehouse.records import Limits
 
 _END = struct.Struct("<4s4H2LH")
-_CENTRAL = struct.Struct("<4s4x2H4x3L3H8xL")
-_LOCAL = struct.Struct("<4s22x2H")
+_CENTRAL_MARK, _CENTRAL_SIZE = 0x02014B50, 46
+_LOCAL_MARK, _LOCAL_SIZE = 0x04034B50, 30
 _LONGEST_COMMENT = 0xFFFF
 _IN_ZIP64 = 0xFFFFFFFF
-_ENCRYPTED = 0x1
 _STORED, _DEFLATED = 0, 8
+_LEADS_OUT = re.compile(r"^/|[\\:\0]|(?:^|/)\.\.(?:/|$)", re.MULTILINE)
+
+# The columns of a walk over the directory: from _METHOD to _SIZE they are those of an Entry.
+_COLUMNS = ("name_start", "name_end", "method", "crc", "start", "packed", "size", "header")
+_METHOD, _CRC, _START, _PACKED, _SIZE, _HEADER = range(2, 8)
+
+_PROBLEMS = (
+    "",
+    "is cut off",
+    "has no mark of a directory entry",
+    "is encrypted, or packed in another way than stored or deflated",
+    "has sizes that cannot be right",
+    "lies outside it",
+    "is not where its directory says",
+)
+_CUT, _NO_MARK, _UNREADABLE, _WRONG_SIZES, _OUTSIDE, _ELSEWHERE = range(1, 7)
 
 
 class Entry(NamedTuple):
@@ -53,33 +73,25 @@ def read_directory(data: bytes, limits: Limits) -> dict[str, Entry]:
         MalformedFile: a broken archive; one that is encrypted or split; files that overlap, share a name, have a name
             that leads out of the archive, or together are too large.
     """
-    at, end = _find_directory(data)
-    directory_start = at
-    entries: dict[str, Entry] = {}
-    spans: list[tuple[int, int]] = []
-    while at < end:
-        if at + _CENTRAL.size > end:
-            raise MalformedFile("a zip archive whose directory ends within an entry")
-        signature, flags, method, crc, packed, size, n_name, n_extra, n_comment, header = _CENTRAL.unpack_from(data, at)
-        if signature != b"PK\x01\x02":
-            raise MalformedFile(f"a zip archive with a broken directory at byte {at}")
-        raw_name = data[at + _CENTRAL.size : at + _CENTRAL.size + n_name]
-        at += _CENTRAL.size + n_name + n_extra + n_comment
-        name = _check_name(raw_name)
-        if name in entries:
-            raise MalformedFile(f"a zip archive with two files named {quote(name)}")
-        if flags & _ENCRYPTED or method not in (_STORED, _DEFLATED):
-            raise MalformedFile(f"a zip archive whose {quote(name)} is encrypted, or packed by method {method}")
-        if _IN_ZIP64 in (packed, size, header) or (method == _STORED and packed != size):
-            raise MalformedFile(f"a zip archive whose {quote(name)} has sizes that cannot be right")
-        start = _find_content(data, header, raw_name)
-        entries[name] = Entry(method, crc, start, packed, size)
-        spans.append((header, start + packed))
-    if at != end:
-        raise MalformedFile("a zip archive whose directory is longer than it says")
-    _check_spans(spans, directory_start)
-    if sum(entry.size for entry in entries.values()) > limits.file_bytes:
+    start, end = _find_directory(data)
+    rows = np.empty(((end - start) // _CENTRAL_SIZE, len(_COLUMNS)), np.int64)
+    problem, n = _walk(np.frombuffer(data, np.uint8), start, end, rows)
+    if problem:
+        raise MalformedFile(f"a zip archive whose entry {n} {_PROBLEMS[problem]}")
+    rows = rows[:n]
+    _check_spans(rows, start)
+    if rows[:, _SIZE].sum() > limits.file_bytes:
         raise MalformedFile(f"a zip archive that holds more than {limits.file_bytes} bytes")
+    try:
+        names = [data[name_start:name_end].decode("utf-8") for name_start, name_end in rows[:, :2].tolist()]
+    except UnicodeDecodeError as e:
+        raise MalformedFile(f"a zip archive with a name that is not UTF-8: {quote(e.object)}") from e
+    if _LEADS_OUT.search("\n".join(names)):
+        found = next((name for name in names if _LEADS_OUT.search(name)), "")
+        raise MalformedFile(f"a zip archive with a name that leads out of it: {quote(found)}")
+    entries = dict(zip(names, map(Entry._make, rows[:, _METHOD : _SIZE + 1].tolist()), strict=True))
+    if len(entries) != n:
+        raise MalformedFile("a zip archive with two files of one name")
     return entries
 
 
@@ -118,32 +130,54 @@ def _find_directory(data: bytes) -> tuple[int, int]:
     return start, start + size
 
 
-def _check_name(raw: bytes) -> str:
-    try:
-        name = raw.decode("utf-8")
-    except UnicodeDecodeError as e:
-        raise MalformedFile(f"a zip archive with a name that is not UTF-8: {quote(raw)}") from e
-    if name.startswith("/") or "\\" in name or "\0" in name or ":" in name or ".." in name.split("/"):
-        raise MalformedFile(f"a zip archive with a name that leads out of it: {quote(name)}")
-    return name
-
-
-def _find_content(data: bytes, header: int, raw_name: bytes) -> int:
-    """Give where a file's bytes begin, behind its local header."""
-    if header + _LOCAL.size > len(data):
-        raise MalformedFile(f"a zip archive whose {quote(raw_name)} lies outside it")
-    signature, n_name, n_extra = _LOCAL.unpack_from(data, header)
-    name_start = header + _LOCAL.size
-    if signature != b"PK\x03\x04" or data[name_start : name_start + n_name] != raw_name:
-        raise MalformedFile(f"a zip archive whose {quote(raw_name)} is not where its directory says")
-    return name_start + int(n_name) + int(n_extra)
-
-
-def _check_spans(spans: list[tuple[int, int]], directory_start: int) -> None:
-    previous_end = 0
-    for start, end in sorted(spans):
-        if start < previous_end:
-            raise MalformedFile("a zip archive whose files overlap")
-        previous_end = end
-    if previous_end > directory_start:
+def _check_spans(rows: NDArray[np.int64], directory_start: int) -> None:
+    """Check that no bytes of the archive belong to two files, or to a file and the directory."""
+    rows = rows[np.argsort(rows[:, _HEADER])]
+    ends = rows[:, _START] + rows[:, _PACKED]
+    if (ends[:-1] > rows[1:, _HEADER]).any():
+        raise MalformedFile("a zip archive whose files overlap")
+    if ends.size and ends[-1] > directory_start:
         raise MalformedFile("a zip archive whose files reach into its directory")
+
+
+@njit(cache=True, nogil=True)
+def _read(data: NDArray[np.uint8], at: int, n_bytes: int) -> int:
+    number = 0
+    for i in range(n_bytes):
+        number |= int(data[at + i]) << (8 * i)
+    return number
+
+
+@njit(cache=True, nogil=True)
+def _walk(data: NDArray[np.uint8], at: int, end: int, rows: NDArray[np.int64]) -> tuple[int, int]:
+    """Fill one row for each entry of the central directory; give a problem or 0, and the entries read."""
+    n = 0
+    while at < end:
+        if at + _CENTRAL_SIZE > end:
+            return _CUT, n
+        if _read(data, at, 4) != _CENTRAL_MARK:
+            return _NO_MARK, n
+        flags, method = _read(data, at + 8, 2), _read(data, at + 10, 2)
+        crc, packed, size = _read(data, at + 16, 4), _read(data, at + 20, 4), _read(data, at + 24, 4)
+        n_name, header = _read(data, at + 28, 2), _read(data, at + 42, 4)
+        name = at + _CENTRAL_SIZE
+        at = name + n_name + _read(data, at + 30, 2) + _read(data, at + 32, 2)
+        if at > end:
+            return _CUT, n
+        if flags & 1 or method not in (_STORED, _DEFLATED):
+            return _UNREADABLE, n
+        if _IN_ZIP64 in (packed, size, header) or (method == _STORED and packed != size):
+            return _WRONG_SIZES, n
+        # The file's own header must say the same name; its sizes may be missing, and are not asked.
+        if header + _LOCAL_SIZE + n_name > len(data):
+            return _OUTSIDE, n
+        if _read(data, header, 4) != _LOCAL_MARK or _read(data, header + 26, 2) != n_name:
+            return _ELSEWHERE, n
+        for i in range(n_name):
+            if data[header + _LOCAL_SIZE + i] != data[name + i]:
+                return _ELSEWHERE, n
+        start = header + _LOCAL_SIZE + n_name + _read(data, header + 28, 2)
+        rows[n, 0], rows[n, 1], rows[n, _METHOD], rows[n, _CRC] = name, name + n_name, method, crc
+        rows[n, _START], rows[n, _PACKED], rows[n, _SIZE], rows[n, _HEADER] = start, packed, size, header
+        n += 1
+    return 0, n

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from warehouse.decode.inert import PickledObject, Tensor
+from warehouse.decode.inert import Tensor, as_mapping
 
 _QUOTED = 40
 _LONGEST_QUOTE = 60
@@ -24,7 +24,7 @@ def one_line(message: object) -> str:
 
 def describe(value: object) -> str:
     """Say what a value is: its type, and its keys and shape so far as a person needs them to add a layout."""
-    if (fields := _fields(value)) is not None:
+    if (fields := as_mapping(value)) is not None:
         named = [f"{quote(key)} ({_describe_member(fields[key])})" for key in list(fields)[:_KEYS]]
         more = [f"{len(fields) - _KEYS} more"] if len(fields) > _KEYS else []
         return f"a mapping of {', '.join(named + more)}" if named else "an empty mapping"
@@ -33,14 +33,8 @@ def describe(value: object) -> str:
     return _describe_member(value)
 
 
-def _fields(value: object) -> dict[str, object] | None:
-    if isinstance(value, PickledObject):
-        return value.fields
-    return value if isinstance(value, dict) else None
-
-
 def _describe_first(value: object) -> str:
-    fields = _fields(value)
+    fields = as_mapping(value)
     return _describe_member(value) if fields is None else f"with keys {', '.join(map(quote, list(fields)[:_KEYS]))}"
 
 
@@ -61,7 +55,7 @@ def _describe_member(value: object) -> str:
             return f"list of {len(value)}"
         case Tensor():
             return f"{value.dtype} tensor [{', '.join(map(_describe_member, value.size))}]"
-        case _ if (fields := _fields(value)) is not None:
+        case _ if (fields := as_mapping(value)) is not None:
             return f"mapping of {len(fields)}"
         case _:
             return type(value).__name__

@@ -7,7 +7,6 @@ write to, and a `__setstate__`, so that the unpickler's BUILD cannot set attribu
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from pickle import UnpicklingError
 from typing import Any, TypeAlias
 
@@ -50,6 +49,13 @@ class PickledObject(Inert):
         self.fields = state
 
 
+def as_mapping(value: object) -> dict[str, object] | None:
+    """Give the fields of a mapping or of a TDB object; None for anything else."""
+    if isinstance(value, PickledObject):
+        return value.fields
+    return value if isinstance(value, dict) else None
+
+
 class Latin1(Inert):
     """Bytes that protocol 2 writes as text, kept as text until they are wanted."""
 
@@ -76,17 +82,15 @@ class Storage(Inert):
     Attributes:
         dtype: name of the numbers' type.
         n_bytes: its size.
-        key: its name in the file.
-        read: gives its bytes by its key; it is called when a tensor is wanted, not while the pickle is read.
+        data: its bytes; None until they are met, since a legacy file has them behind the pickle.
     """
 
-    __slots__ = ("dtype", "key", "n_bytes", "read")
+    __slots__ = ("data", "dtype", "n_bytes")
 
-    def __init__(self, dtype: str, n_bytes: int, key: str, read: Callable[[str], bytes | memoryview]) -> None:
+    def __init__(self, dtype: str, n_bytes: int, data: bytes | memoryview | Latin1 | None) -> None:
         self.dtype = dtype
         self.n_bytes = n_bytes
-        self.key = key
-        self.read = read
+        self.data = data
 
 
 @functools.cache
@@ -120,21 +124,28 @@ class Tensor(Inert):
         element = _element(self.dtype)
         n_elements = 1
         last = self.offset
+        strides = []
         for length, step in zip(self.size, self.stride, strict=True):
-            n_elements *= max(length, 1)
+            if length < 0 or step < 0:
+                raise MalformedFile("a tensor with a negative size or stride")
+            n_elements *= length or 1
             last += (length - 1) * step
-        if min((self.offset, *self.size, *self.stride)) < 0:
-            raise MalformedFile("a tensor with a negative size, stride or offset")
+            # A dimension of one element may have any stride, even one that no index can hold.
+            strides.append(step * element.itemsize if length > 1 else 0)
+        if self.offset < 0:
+            raise MalformedFile("a tensor with a negative offset")
         if n_elements > limits.unit_values:
             raise MalformedFile(f"a tensor of more than {limits.unit_values} elements")
         if 0 in self.size:
             return np.empty(self.size, element)
-        data = self.storage.read(self.storage.key)
+        data = self.storage.data
+        if isinstance(data, Latin1):
+            data = data.encode()
+        if data is None:
+            raise MalformedFile("a tensor whose storage is not in the file")
         if len(data) != self.storage.n_bytes:
             raise MalformedFile(f"a tensor whose storage has {len(data)} bytes, not what its type and size say")
         if (last + 1) * element.itemsize > len(data):
             raise MalformedFile(f"a tensor that reaches outside its storage of {len(data)} bytes")
-        # A dimension of one element may have any stride, even one that no index can hold.
-        strides = [step * element.itemsize if n > 1 else 0 for n, step in zip(self.size, self.stride, strict=True)]
         view: AnyArray = np.ndarray(self.size, element, data, self.offset * element.itemsize, strides)
         return (view.astype(np.uint32) << 16).view(np.float32) if self.dtype == BFLOAT16 else view

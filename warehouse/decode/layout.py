@@ -10,10 +10,10 @@ known here is rejected with its keys, types and shapes.
 from __future__ import annotations
 
 from warehouse.datasets import Dataset
+from warehouse.decode.budget import Budget
 from warehouse.decode.describe import describe
-from warehouse.decode.inert import PickledObject, Tensor
+from warehouse.decode.inert import Tensor, as_mapping
 from warehouse.decode.values import (
-    Budget,
     Place,
     read_activations,
     read_float,
@@ -65,13 +65,6 @@ def read_neuron_record(root: object, dataset: Dataset, layer: int, unit: int, li
         skewness=read_float(fields.get("skewness"), "skewness", limits),
         kurtosis=read_float(fields.get("kurtosis"), "kurtosis", limits),
     )
-
-
-def as_mapping(value: object) -> dict[str, object] | None:
-    """Give the fields of a mapping or of a TDB object; None for anything else."""
-    if isinstance(value, PickledObject):
-        return value.fields
-    return value if isinstance(value, dict) else None
 
 
 def _is_neuron_record(fields: dict[str, object]) -> bool:
@@ -159,7 +152,8 @@ def _read_boundaries(value: object, limits: Limits) -> list[float] | None:
     if value is None:
         return None
     if isinstance(value, Tensor):
-        value = view_array(value, 1, where, limits).tolist()
+        array = view_array(value, 1, where, limits)
+        value = array.tolist() if len(array) <= limits.unit_records else value
     if not isinstance(value, (list, tuple)) or len(value) > limits.unit_records:
         raise MalformedFile(f"{where}: {describe(value)}, not a list of numbers")
     boundaries = [read_float(item, f"{where}[{i}]", limits) for i, item in enumerate(value)]

@@ -89,7 +89,7 @@ class _NumpyArray(Tensor):
     __slots__ = ()
 
     def __init__(self) -> None:
-        super().__init__(Storage("uint8", 0, "", _no_bytes), "uint8", 0, (0,), (1,))
+        super().__init__(Storage("uint8", 0, b""), "uint8", 0, (0,), (1,))
 
     def __setstate__(self, state: object) -> None:
         match state:
@@ -105,20 +105,16 @@ class _NumpyArray(Tensor):
         for length in size if is_fortran else reversed(size):
             stride.append(n_elements)
             n_elements *= length
-        self.storage = Storage(kind.dtype, n_elements * kind.item_size, "", _reader(raw))
+        self.storage = Storage(kind.dtype, n_elements * kind.item_size, _check_raw(raw))
         self.dtype, self.offset, self.size = kind.dtype, 0, size
         self.stride = tuple(stride if is_fortran else reversed(stride))
 
 
-def _no_bytes(key: str) -> bytes:
-    return b""
-
-
-def _reader(raw: object) -> Callable[[str], bytes | memoryview]:
-    if type(raw) is Latin1:
-        return lambda key: raw.encode()
-    if type(raw) is bytes or type(raw) is bytearray:
-        return lambda key: memoryview(raw).toreadonly()
+def _check_raw(raw: object) -> bytes | memoryview | Latin1:
+    if type(raw) is bytes or type(raw) is Latin1:
+        return raw
+    if type(raw) is bytearray:
+        return memoryview(raw).toreadonly()
     raise UnpicklingError(f"a numpy array's numbers are a {type(raw).__name__}, not bytes")
 
 

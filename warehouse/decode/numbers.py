@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from warehouse.decode.words import count_trailing_zeros, load_8
 
 INVALID = -1
 """What `parse_float` gives instead of a place: no JSON number, or one that needs more care than this takes."""
@@ -20,18 +24,23 @@ _HALF_ULP = np.int64(2**28)
 _ULP_MASK = np.int64(2**29 - 1)
 _DOUBT = 64
 
+_EVERY_ZERO = np.uint64(0x3030303030303030)
+_EVERY_118 = np.uint64(0x7676767676767676)
+_EVERY_128 = np.uint64(0x8080808080808080)
+_LOW_6 = np.uint64(0x0000FFFFFFFFFFFF)
+
 _PLUS, _MINUS, _DOT, _ZERO, _UPPER_E, _LOWER_E = 43, 45, 46, 48, 69, 101
 
-_jit = njit(cache=True, nogil=True)
+_jit = njit(nogil=True)  # cached by `scan.load_scanner`, whose code this becomes part of
 
 
 @_jit
-def _is_digit(byte: int) -> bool:
+def _is_digit(byte: int) -> Any:
     return np.uint8(byte - np.uint8(_ZERO)) <= np.uint8(9)
 
 
 @_jit
-def _cut_mantissa(data: NDArray[np.uint8], start: int, end: int) -> tuple[int, int]:
+def _cut_mantissa(data: NDArray[np.uint8], start: int, end: int) -> tuple[Any, int]:
     """Give the first significant digits of a long number as an integer, and how many digits follow them."""
     mantissa = np.uint64(0)
     n_taken = 0
@@ -49,6 +58,33 @@ def _cut_mantissa(data: NDArray[np.uint8], start: int, end: int) -> tuple[int, i
 
 
 @_jit
+def _parse_short(data: NDArray[np.uint8], i: int, scratch: NDArray[np.float64]) -> int:
+    """Parse a number of one digit, a point and one to five digits, as published values are; 0 if it is not such.
+
+    Eight bytes are looked at together: the digits after the point are moved to the end of the word, and three
+    multiplications put them together.
+    """
+    word: Any = load_8(data, i)  # type: ignore[call-arg]
+    if (word >> np.uint64(8)) & np.uint64(0xFF) != _DOT or not _is_digit(data[i]):
+        return 0
+    fraction = word >> np.uint64(16)
+    digits = fraction ^ _EVERY_ZERO
+    others = ((digits + _EVERY_118) | digits) & _EVERY_128 & _LOW_6
+    if others == 0:
+        return 0
+    n_bits = count_trailing_zeros(others) & np.uint64(0x78)
+    if n_bits == 0:
+        return 0
+    digits = (digits << np.uint64(8)) << (np.uint64(56) - n_bits)
+    digits = (digits * np.uint64(10) + (digits >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
+    digits = (digits * np.uint64(100) + (digits >> np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
+    digits = (digits * np.uint64(10000) + (digits >> np.uint64(32))) & np.uint64(0xFFFFFFFF)
+    power = _POWERS[n_bits >> np.uint64(3)]
+    scratch[0] = (np.float64(data[i] - np.uint8(_ZERO)) * power + np.float64(digits)) / power
+    return i + 2 + np.int64(n_bits >> np.uint64(3))
+
+
+@_jit
 def parse_float(data: NDArray[np.uint8], i: int, scratch: NDArray[np.float64], bits: NDArray[np.int64]) -> int:
     """Parse the JSON number at a place.
 
@@ -57,7 +93,7 @@ def parse_float(data: NDArray[np.uint8], i: int, scratch: NDArray[np.float64], b
     unless it lies between two of them: then the number is left to others.
 
     Args:
-        data: text, ended by a byte that is no part of a number.
+        data: text, ended by a byte that is no part of a number, with 8 bytes to spare.
         i: where the number begins.
         scratch: [1] takes the value, which float32 holds without overflow or underflow.
         bits: the same memory as integers.
@@ -68,7 +104,12 @@ def parse_float(data: NDArray[np.uint8], i: int, scratch: NDArray[np.float64], b
     is_negative = data[i] == _MINUS
     if is_negative:
         i += 1
-    mantissa = np.uint64(0)
+    end = _parse_short(data, i, scratch)
+    if end and data[end] != _LOWER_E and data[end] != _UPPER_E:
+        if is_negative:
+            scratch[0] = -scratch[0]
+        return end
+    mantissa: Any = np.uint64(0)
     start = i
     while _is_digit(data[i]):
         mantissa = mantissa * np.uint64(10) + np.uint64(data[i] - np.uint8(_ZERO))
@@ -97,7 +138,7 @@ def parse_float(data: NDArray[np.uint8], i: int, scratch: NDArray[np.float64], b
         if is_small or data[i] == _PLUS:
             i += 1
         start = i
-        power = 0
+        power: Any = 0
         while _is_digit(data[i]):
             power = min(power * 10 + np.int64(data[i] - np.uint8(_ZERO)), 10_000)
             i += 1

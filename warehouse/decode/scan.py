@@ -10,6 +10,11 @@ Each scanning function takes the place where a value begins and gives the place 
 
 from __future__ import annotations
 
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -35,7 +40,8 @@ _SPACE, _QUOTE, _COMMA, _COLON, _BACKSLASH = 32, 34, 44, 58, 92
 _OPEN_LIST, _CLOSE_LIST, _OPEN_MAP, _CLOSE_MAP = 91, 93, 123, 125
 _RECORD_NAME = b'"ActivationRecord"'
 
-_jit = njit(cache=True, nogil=True)
+_jit = njit(nogil=True)
+_SOURCES = ("scan.py", "vocabulary.py", "numbers.py", "words.py")
 
 
 @_jit
@@ -278,7 +284,10 @@ def scan_records(
         records: [n, 5] section, quantile, rank, n_tokens, n_values, written from row cursors[2] on.
         cursors: [3] moved past what was written; worthless unless the outcome is SCANNED.
         spans: [3, 3] for each section: where its value begins and ends, or -1; and its buckets, -1 where null.
-        table, arena, starts, used: a Vocabulary's arrays.
+        table: of a Vocabulary.
+        arena: of a Vocabulary.
+        starts: of a Vocabulary.
+        used: of a Vocabulary.
 
     Returns:
         SCANNED, NOT_PLAIN, or VOCABULARY_FULL (grow it and come again).
@@ -336,3 +345,35 @@ def scan_records(
     if cursors[1] - first_value > _MAX_UNIT_VALUES or cursors[2] - first_record > _MAX_UNIT_RECORDS:
         return NOT_PLAIN
     return SCANNED
+
+
+@functools.cache
+def load_scanner() -> Callable[..., int]:
+    """Give `scan_records` compiled, from the cache on disk where that holds it.
+
+    Numba's cache knows a function by its own file, and would go on using callees from other files that have changed
+    since. What a function closes over is part of its key, so a hash of all the files that the code comes from is that.
+    """
+    here = Path(__file__).parent
+    text = b"".join((here / name).read_bytes() for name in _SOURCES)
+    version = int.from_bytes(hashlib.sha256(text).digest()[:7], "little")
+
+    @njit(cache=True, nogil=True)
+    def scan(
+        data: NDArray[np.uint8],
+        is_pair: bool,
+        tokens: IntArray,
+        values: FloatArray,
+        records: IntArray,
+        cursors: NDArray[np.int64],
+        spans: NDArray[np.int64],
+        table: NDArray[np.uint64],
+        arena: NDArray[np.uint8],
+        starts: NDArray[np.int64],
+        used: NDArray[np.int64],
+    ) -> int:
+        if version < 0:
+            return NOT_PLAIN
+        return scan_records(data, is_pair, tokens, values, records, cursors, spans, table, arena, starts, used)
+
+    return scan

@@ -5,7 +5,6 @@ Source: torch/serialization.py, `_load` and `_legacy_load` (torch 2.13)
 
 from __future__ import annotations
 
-import functools
 import struct
 
 from warehouse.decode.archive import read_directory, read_entry
@@ -39,20 +38,17 @@ def load_zip(data: bytes, limits: Limits) -> object:
         found = ", ".join(map(quote, list(entries)[:8])) or "nothing"
         raise MalformedFile(f"a zip archive without one data.pkl, as torch writes it: it holds {found}")
     folder = pickles[0].removesuffix("data.pkl")
-
-    @functools.cache
-    def read(name: str) -> bytes | memoryview:
-        entry = entries.get(name)
-        if entry is None:
-            raise MalformedFile(f"a torch archive without the {quote(name)} it refers to")
-        return read_entry(data, name, entry)
+    contents = {name: read_entry(data, name, entry) for name, entry in entries.items()}
+    if bytes(contents.get(f"{folder}byteorder", b"little")) != b"little":
+        raise MalformedFile("a torch archive of another byte order than little")
 
     def open_storage(dtype: str, key: str, n_elements: int) -> Storage:
-        return Storage(dtype, n_elements * ITEM_SIZES[dtype], f"{folder}data/{key}", read)
+        content = contents.get(f"{folder}data/{key}")
+        if content is None:
+            raise MalformedFile(f"a torch archive without the storage {quote(key)} it refers to")
+        return Storage(dtype, n_elements * ITEM_SIZES[dtype], content)
 
-    if f"{folder}byteorder" in entries and bytes(read(f"{folder}byteorder")) != b"little":
-        raise MalformedFile("a torch archive of another byte order than little")
-    pickled = bytes(read(f"{folder}data.pkl"))
+    pickled = bytes(contents[f"{folder}data.pkl"])
     root, end = load_pickle(pickled, 0, limits, open_storage)
     if end != len(pickled):
         raise MalformedFile(f"a torch archive with {len(pickled) - end} bytes after the pickle in data.pkl")
@@ -80,29 +76,25 @@ def load_legacy(data: bytes, limits: Limits) -> object:
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise MalformedFile(f"a legacy torch file that was not written little-endian: {describe(system)}")
 
-    item_sizes: dict[str, int] = {}
-    contents: dict[str, memoryview] = {}
-
-    def read(key: str) -> memoryview:
-        if key not in contents:
-            raise MalformedFile(f"a legacy torch file without the storage {quote(key)} it refers to")
-        return contents[key]
+    storages: dict[str, list[Storage]] = {}
 
     def open_storage(dtype: str, key: str, n_elements: int) -> Storage:
-        item_sizes[key] = ITEM_SIZES[dtype]
-        return Storage(dtype, n_elements * ITEM_SIZES[dtype], key, read)
+        storage = Storage(dtype, n_elements * ITEM_SIZES[dtype], None)
+        storages.setdefault(key, []).append(storage)
+        return storage
 
     root, end = load_pickle(data, end, limits, open_storage)
     keys, end = load_pickle(data, end, limits, None)
-    if type(keys) is not list or not all(type(key) is str and key in item_sizes for key in keys):
+    if type(keys) is not list or not all(type(key) is str and key in storages for key in keys):
         raise MalformedFile(f"a legacy torch file whose storages are named by {describe(keys)}")
     for key in keys:
         start = end + _LENGTH.size
         n_elements = _LENGTH.unpack_from(data, end)[0] if start <= len(data) else -1
-        end = start + n_elements * item_sizes[key]
+        end = start + n_elements * ITEM_SIZES[storages[key][0].dtype]
         if n_elements < 0 or end > len(data):
             raise MalformedFile(f"a legacy torch file that ends within the storage {quote(key)}")
-        contents[key] = memoryview(data)[start:end]
+        for storage in storages[key]:
+            storage.data = memoryview(data)[start:end]
     if end != len(data):
         raise MalformedFile(f"a legacy torch file with {len(data) - end} bytes after its storages")
     return root

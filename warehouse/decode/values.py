@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from warehouse.datasets import Dataset
+from warehouse.decode.budget import Budget
 from warehouse.decode.describe import describe, one_line
 from warehouse.decode.gpt2 import N_TOKENS, token_lengths, token_texts
 from warehouse.decode.inert import AnyArray, Tensor
@@ -28,29 +29,7 @@ Place: TypeAlias = Callable[[int], str]
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NUMBER_TYPES = frozenset((int, float))
 _LONGEST_INDEX = 20
-
-
-class Budget:
-    """What a unit may still hold: its records, tokens, characters and activations are taken from it as they are met."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self._left = {
-            "records": limits.unit_records,
-            "tokens": limits.unit_values,
-            "characters": limits.file_bytes,
-            "activations": limits.unit_values,
-        }
-
-    def take(self, n: int, what: str, where: str) -> None:
-        """Take n records, tokens, characters or activations.
-
-        Raises:
-            MalformedFile: the unit has more of them than the limits let it.
-        """
-        self._left[what] -= n
-        if self._left[what] < 0:
-            raise MalformedFile(f"{where}: the unit has too many {what}, {-self._left[what]} beyond the limit")
+_MOST_ELEMENTS = 1 << 62
 
 
 def view_array(tensor: Tensor, n_dimensions: int, where: str, limits: Limits) -> AnyArray:
@@ -76,15 +55,27 @@ def view_array(tensor: Tensor, n_dimensions: int, where: str, limits: Limits) ->
     return array
 
 
-def _view_rows(column: object, place: Place, limits: Limits) -> list[AnyArray] | None:
+def _view_rows(column: object, what: str, place: Place, budget: Budget) -> list[AnyArray] | None:
     """View the rows of a tensor, or of a list of nothing but tensors; None for a list of lists."""
-    if isinstance(column, Tensor):
-        return list(view_array(column, 2, place(0), limits))
-    if not isinstance(column, (list, tuple)):
+    if not isinstance(column, (list, tuple, Tensor)):
         raise MalformedFile(f"{place(0)}: {describe(column)}, neither a tensor nor a list with a row for each record")
+    # These come before the views: a stride of 0 makes many values of few bytes, and an empty row takes none at all.
+    n_rows = _count(column.size[:1]) if isinstance(column, Tensor) else len(column)
+    if n_rows > budget.limits.unit_records:
+        raise MalformedFile(f"{place(0)}: {n_rows} rows, more than the {budget.limits.unit_records} records of a unit")
+    if isinstance(column, Tensor):
+        budget.take(_count(column.size), what, place(0))
+        return list(view_array(column, 2, place(0), budget.limits))
     if not column or not all(isinstance(row, Tensor) for row in column):
         return None
-    return [view_array(row, 1, place(i), limits) for i, row in enumerate(column)]
+    for i, row in enumerate(column):
+        budget.take(_count(row.size), what, place(i))
+    return [view_array(row, 1, place(i), budget.limits) for i, row in enumerate(column)]
+
+
+def _count(size: tuple[int, ...]) -> int:
+    """Count a tensor's elements by its size as the file says it, which can be negative or beyond printing."""
+    return min(max(0, math.prod(size)), _MOST_ELEMENTS)
 
 
 def _join(rows: list[AnyArray], kinds: str, what: str, place: Place) -> AnyArray:
@@ -129,13 +120,13 @@ def read_tokens(column: object, place: Place, dataset: Dataset, budget: Budget) 
     Raises:
         MalformedFile: anything else, or too many or too long tokens.
     """
-    rows = _view_rows(column, place, budget.limits)
+    rows = _view_rows(column, "tokens", place, budget)
     if rows is None:
         return [
             _read_token_list(row, place(i), dataset, budget) for i, row in enumerate(cast(Sequence[object], column))
         ]
     for i, row in enumerate(rows):
-        _check_length(len(row), place(i), budget)
+        _check_length(len(row), place(i), budget.limits)
     if any(row.dtype.kind == "U" for row in rows):
         return [_check_texts(_list_texts(row, place(i)), place(i), budget) for i, row in enumerate(rows)]
     ids = _join(rows, "iu", "token ids", place)
@@ -147,7 +138,8 @@ def _read_token_list(value: object, where: str, dataset: Dataset, budget: Budget
         return read_tokens([value], lambda _: where, dataset, budget)[0]
     if not isinstance(value, (list, tuple)):
         raise MalformedFile(f"{where}: {describe(value)}, not a list of tokens")
-    _check_length(len(value), where, budget)
+    _check_length(len(value), where, budget.limits)
+    budget.take(len(value), "tokens", where)
     types = set(map(type, value))
     if types == {int}:
         try:
@@ -161,10 +153,9 @@ def _read_token_list(value: object, where: str, dataset: Dataset, budget: Budget
     return _check_texts(list(value) if isinstance(value, tuple) else value, where, budget)
 
 
-def _check_length(n_tokens: int, where: str, budget: Budget) -> None:
-    if n_tokens > budget.limits.record_tokens:
-        raise MalformedFile(f"{where}: {n_tokens} tokens, beyond {budget.limits.record_tokens}")
-    budget.take(n_tokens, "tokens", where)
+def _check_length(n_tokens: int, where: str, limits: Limits) -> None:
+    if n_tokens > limits.record_tokens:
+        raise MalformedFile(f"{where}: {n_tokens} tokens, beyond {limits.record_tokens}")
 
 
 def _check_texts(tokens: list[str], where: str, budget: Budget) -> list[str]:
@@ -198,7 +189,7 @@ def _read_ids(ids: AnyArray, place: Place, dataset: Dataset, budget: Budget) -> 
 
 
 def _list_texts(array: AnyArray, where: str) -> list[str]:
-    if array.dtype.kind != "U":
+    if array.size and array.dtype.kind != "U":
         raise MalformedFile(f"{where}: tokens of type {array.dtype}, where others are texts")
     try:
         texts: list[str] = array.tolist()
@@ -224,10 +215,9 @@ def read_activations(column: object, place: Place, budget: Budget) -> list[Float
     Raises:
         MalformedFile: anything else, too many, or a value that is not finite as float32.
     """
-    rows = _view_rows(column, place, budget.limits)
+    rows = _view_rows(column, "activations", place, budget)
     if rows is None:
         return [_read_activation_list(row, place(i), budget) for i, row in enumerate(cast(Sequence[object], column))]
-    budget.take(sum(map(len, rows)), "activations", place(0))
     with np.errstate(over="ignore"):
         activations = _join(rows, "fiu", "activations", place).astype(np.float32)
     _check_finite(activations, lambda i: _locate(i, rows, place))

@@ -1,0 +1,84 @@
+"""Mirrors and lakes that many tests read, and an environment in which no test meets another run's state."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.builds import XL, Mirror, build
+
+from warehouse.catalogue import build_catalogue
+from warehouse.datasets import builtin_datasets
+from warehouse.lake import Lake
+from warehouse.mirror import MirrorSpec, RecordCounts, make_mirror
+from warehouse.records import UnitId
+
+_PREFECT_HOME = "PREFECT_HOME"
+
+
+def pytest_configure() -> None:
+    """Give Prefect a home of its own before anything imports it, and take away what would steer the warehouse."""
+    os.environ |= {
+        _PREFECT_HOME: tempfile.mkdtemp(prefix="warehouse-tests-prefect-"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    }
+    for name in ("PREFECT_API_URL", "WAREHOUSE_LAKE", "WAREHOUSE_SOURCE"):
+        os.environ.pop(name, None)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ[_PREFECT_HOME], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def xl_mirror(tmp_path_factory: pytest.TempPathFactory) -> Mirror:
+    """Two layers of eight GPT-2 XL neurons as JSON, all good; do not write to it."""
+    spec = MirrorSpec(
+        (XL,),
+        layers=(0, 1),
+        units=tuple(range(8)),
+        counts=RecordCounts(top=3, random=4, per_bucket=2),
+        vocabulary="english",
+        n_excerpts=300,
+        n_tokens=12,
+    )
+    root = tmp_path_factory.mktemp("xl_mirror")
+    return Mirror(root, spec, make_mirror(root, spec, seed=1))
+
+
+@pytest.fixture(scope="session")
+def nine_mirror(tmp_path_factory: pytest.TempPathFactory, xl_mirror: Mirror) -> Mirror:
+    """Seven units in two layers of all nine datasets, in every form, dead ones, absentees and bad files among them."""
+
+    def name(key: str, layer: int, unit: int) -> UnitId:
+        return UnitId.parse(f"{key}/{layer}/{unit}")
+
+    spec = replace(
+        xl_mirror.spec,
+        datasets=tuple(builtin_datasets().values()),
+        units=tuple(range(7)),
+        dead_share=0.4,
+        absent=frozenset({name("gpt2-small/mlp_post_act", 0, 3), name("gpt2-small/resid_delta_mlp_ae_v4", 1, 0)}),
+        bad={
+            name("gpt2-xl/mlp_post_act", 0, 2): "truncated",
+            name("gpt2-small/mlp_post_act", 1, 5): "html",
+            name("gpt2-small/mlp_post_act_ae_v1", 0, 1): "garbage",
+        },
+    )
+    root = tmp_path_factory.mktemp("nine_mirror")
+    return Mirror(root, spec, make_mirror(root, spec, seed=2))
+
+
+@pytest.fixture(scope="session")
+def built_lake(tmp_path_factory: pytest.TempPathFactory, nine_mirror: Mirror) -> Lake:
+    """The lake of `nine_mirror`, with its catalogue; do not write to it."""
+    lake = Lake(tmp_path_factory.mktemp("built_lake") / "lake")
+    build(lake, nine_mirror.root, ["gpt2-small", "gpt2-xl"], nine_mirror.selection)
+    build_catalogue(lake)
+    return lake
