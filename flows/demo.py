@@ -24,13 +24,9 @@ def run_demo(folder: Path, workers: int, is_quiet: bool, console: Console) -> No
         WarehouseError: the folder cannot be written.
     """
     mirror, lake = folder / "mirror", folder / "lake"
-    console.print(
-        Text("These activations are made up, ", style="bold").append(
-            "to show what the warehouse does. The files have the form and the places of OpenAI's; the text and the "
-            "figures mean nothing. Real ones:  warehouse build gpt2-xl/mlp_post_act --layers 0 --units 0-511",
-            style="not bold",
-        )
-    )
+    console.print(Text("These activations are made up, to show what the warehouse does.", style="bold"))
+    console.print("The files have the forms and the places of OpenAI's; what the figures say means nothing. Real ones:")
+    console.print("  warehouse build gpt2-xl/mlp_post_act --layers 0 --units 0-511", soft_wrap=True, highlight=False)
     spec = demo_spec()
     report = make_mirror(mirror, spec)
     _say(console, f"made {report.n_files} files, {report.n_bytes / 1e6:.1f} MB, in {mirror}")
@@ -55,7 +51,9 @@ def run_demo(folder: Path, workers: int, is_quiet: bool, console: Console) -> No
         console.print(render(reader.top_units(FAMOUS_TOKEN, k=12, by="relative")))
         _ask(console, f"warehouse unit {_UNIT} -k 2 --lake {lake}")
         show_unit(reader, _UNIT, 2, console)
-    _say(console, f"\nask on:  warehouse sql \"FROM top_units('{FAMOUS_TOKEN}', component := 'attn…')\" --lake {lake}")
+        _ask(console, f'warehouse top "{FAMOUS_TOKEN}" --key " France" -k 5 --lake {lake}')
+        console.print(render(reader.top_units_by_pair(FAMOUS_TOKEN, " France", k=5)))
+    _say(console, f"Ask on:  warehouse --help;  warehouse sql \"FROM units LIMIT 5\" --lake {lake}")
 
 
 def _say(console: Console, line: str) -> None:
@@ -63,4 +61,4 @@ def _say(console: Console, line: str) -> None:
 
 
 def _ask(console: Console, command: str) -> None:
-    console.print(Text(f"\n$ {command}", style="bold green"))
+    console.print(Text(f"\n$ {command}", style="bold green"), soft_wrap=True)

@@ -242,8 +242,7 @@ class Lake:
     def remove_commit(self, shard: Shard) -> None:
         """Take a shard out of the lake, before its parts are replaced."""
         path = self.part_path("files", shard)
-        if self.fs.exists(path):
-            self.fs.rm_file(path)
+        self._remove(path)
 
     # writing -------------------------------------------------------------------------------------------------------
 
@@ -262,6 +261,11 @@ class Lake:
             os.replace(temporary, path)  # noqa: PTH105  (both are the filesystem's own strings)
         else:
             self.fs.mv(temporary, path)
+
+    def _remove(self, path: str) -> None:
+        with suppress(FileNotFoundError):  # another writer may have been faster
+            if self.fs.exists(path):
+                self.fs.rm_file(path)
 
     def _put(self, data: bytes, path: str) -> None:
         temporary = self.temporary_path()
@@ -313,8 +317,8 @@ class PartWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._writer is None:
-            if kind is None and self._lake.fs.exists(self._path):
-                self._lake.fs.rm_file(self._path)
+            if kind is None:
+                self._lake._remove(self._path)
             return
         is_moved = False
         try:

@@ -104,7 +104,8 @@ def make_mirror(root: Path, spec: MirrorSpec, seed: int = 0) -> MirrorReport:
             forms[unit_id] = form
         path = root / template.format(layer=unit_id.layer, unit=unit_id.unit)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        if not path.is_file() or path.read_bytes() != data:  # a file that is there already keeps its time
+            path.write_bytes(data)
         n_bytes += len(data)
     return MirrorReport(planted, forms, tuple(absent), bad, n_bytes)
 
