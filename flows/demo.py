@@ -53,7 +53,7 @@ def run_demo(folder: Path, workers: int, is_quiet: bool, console: Console) -> No
         show_unit(reader, _UNIT, 2, console)
         _ask(console, f'warehouse top "{FAMOUS_TOKEN}" --key " France" -k 5 --lake {lake}')
         console.print(render(reader.top_units_by_pair(FAMOUS_TOKEN, " France", k=5)))
-    _say(console, f"Ask on:  warehouse --help;  warehouse sql \"FROM units LIMIT 5\" --lake {lake}")
+    _say(console, f'Ask on:  warehouse --help;  warehouse sql "FROM units LIMIT 5" --lake {lake}')
 
 
 def _say(console: Console, line: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -21,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from warehouse.errors import WarehouseError
-from warehouse.shard import ShardJob, ShardSummary
+from warehouse.shard import ShardJob, ShardSummary, end_with_parent
 
 ShardWork = Callable[[ShardJob], ShardSummary]
 
@@ -118,26 +117,15 @@ def run_shards(work: ShardWork, jobs: Sequence[ShardJob], workers: int, is_quiet
 
 @contextmanager
 def _pool(n_workers: int) -> Iterator[Executor]:
-    # A fork of this process would copy Prefect's threads' locks; the fork server holds the warehouse's code alone.
+    # A fork of this process would copy the locks of Prefect's threads; the fork server holds the warehouse's code
+    # alone, and as nothing that is sent to a worker is of this module, a worker never spends the 2 s to import Prefect.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["warehouse.shard"])
-    pool = ProcessPoolExecutor(n_workers, mp_context=context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(n_workers, mp_context=context, initializer=end_with_parent)
     try:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """Let this worker end when the process that made the pool is gone, killed or not."""
-
-    def wait() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextmanager

@@ -6,11 +6,10 @@ import os
 import shutil
 import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from tests.builds import XL, Mirror, build
 
+from tests.builds import XL, Mirror, build
 from warehouse.catalogue import build_catalogue
 from warehouse.datasets import builtin_datasets
 from warehouse.lake import Lake

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.builds import build, spell, write_units
 
 import warehouse
+from tests.builds import build, spell, write_units
 from warehouse.catalogue import build_catalogue
 from warehouse.checks import run_checks
 from warehouse.datasets import builtin_datasets, parse_registration, select_datasets
@@ -169,7 +169,9 @@ def test_a_registered_dataset_is_built_queried_checked_and_exported_like_a_built
         best = reader.top_units(" sun", k=2, model="pythia-70m")
         assert best["unit_id"].to_list() == ["pythia-70m/mlp.out/0/4", "pythia-70m/mlp.out/1/4"]
         assert spell(reader.neuron_record("pythia-70m/mlp.out/1/3")) == spell(records[1, 3])
-        coverage = reader.sql("SELECT layer, expected, ok, absent FROM coverage WHERE model = 'pythia-70m' ORDER BY layer")
+        coverage = reader.sql(
+            "SELECT layer, expected, ok, absent FROM coverage WHERE model = 'pythia-70m' ORDER BY layer"
+        )
         assert coverage.rows() == [(0, 6, 5, 1), (1, 6, 5, 1)]
         (note,) = reader.sql("SELECT notes FROM datasets WHERE model = 'pythia-70m'")["notes"]
         assert note == "Of the first 100 steps only. (our own run)"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.builds import XL, Mirror, build, find_dataset, good_units, register_small, spell, write_units
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import warehouse
+from tests.builds import XL, Mirror, build, find_dataset, good_units, register_small, spell, write_units
 from warehouse.catalogue import build_catalogue
 from warehouse.datasets import Dataset, builtin_datasets
 from warehouse.decode import decode
@@ -36,7 +36,9 @@ def record_of(*texts: str, at: float = 0.5) -> ActivationRecord:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_every_list_of_every_unit_comes_back_as_its_file_has_it(nine_mirror: Mirror, built_lake: Lake, key: str) -> None:
+def test_every_list_of_every_unit_comes_back_as_its_file_has_it(
+    nine_mirror: Mirror, built_lake: Lake, key: str
+) -> None:
     given_back = {u: spell(r) for u, r in give_back(built_lake, builtin_datasets()[key]).items()}
     wanted = [u for u in good_units(nine_mirror) if f"{u.model}/{u.component}" == key]
     assert len(wanted) >= 12
@@ -129,7 +131,9 @@ def test_any_units_come_back_as_they_were(
     assert [spell(record) for record in iterate_neuron_records(lake, dataset, ALL)] == [spell(r) for r in named]
 
 
-def test_units_of_several_row_groups_come_back(tmp_path: Path, xl_mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_units_of_several_row_groups_come_back(
+    tmp_path: Path, xl_mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("warehouse.flatten.ROW_GROUP_VALUES", 600)
     lake = Lake(tmp_path)
     build(lake, xl_mirror.root, selection=xl_mirror.selection)

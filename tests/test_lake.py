@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.builds import XL, Mirror, build, leftovers, read_lake, read_part
 
+from tests.builds import XL, Mirror, build, leftovers, read_lake, read_part
 from warehouse.errors import LakeError
 from warehouse.lake import Lake, Shard, shard_of
 from warehouse.plan import Selection, plan_build
@@ -233,7 +233,9 @@ def test_a_lake_that_cannot_be_written_is_one_line(tmp_path: Path, place: str) -
 
 def test_a_lake_that_is_not_there_is_one_line_with_the_command_that_makes_one(tmp_path: Path) -> None:
     for url in (str(tmp_path / "none"), "memory://none"):
-        with pytest.raises(LakeError, match=rf"^no lake at {url}: build one with 'warehouse build DATASET --lake {url}'"):
+        with pytest.raises(
+            LakeError, match=rf"^no lake at {url}: build one with 'warehouse build DATASET --lake {url}'"
+        ):
             Lake(url).require()
 
 

@@ -67,7 +67,7 @@ def rewrite(tree: Path, layer: int, unit: int, mean: float) -> None:
 
 @pytest.mark.parametrize(
     ("text", "chosen"),
-    [("0", (0,)), ("0-3,7", (0, 1, 2, 3, 7)), ("7,0-1", (0, 1, 7)), ("2-4,3-5,3", (2, 3, 4, 5)), (" 1-2 , 4", (1, 2, 4))],
+    [("0", (0,)), ("0-3,7", (0, 1, 2, 3, 7)), ("7,0-1", (0, 1, 7)), ("2-4,3-5", (2, 3, 4, 5)), (" 1-2 , 4", (1, 2, 4))],
 )  # fmt: skip
 def test_ranges_and_lists_are_read_in_rising_order_each_once(text: str, chosen: tuple[int, ...]) -> None:
     assert parse_ranges(text, "layers") == chosen
@@ -149,7 +149,9 @@ def test_a_changed_file_is_noticed_and_just_its_shard_is_done_again(tree: Path, 
     assert ([job.shard for job in changed.jobs], changed.n_done, changed.n_changed) == ([shard], 3, 1)
     build(lake, tree, ["toy"], units(0, 8))
     after = modification_times(lake)
-    assert {path for path in after if after[path] != before[path]} == {lake.part_path(t, shard) for t in ("units", "files")}
+    assert {path for path in after if after[path] != before[path]} == {
+        lake.part_path(t, shard) for t in ("units", "files")
+    }
     assert [row["mean"] for row in read_part(lake, "units", shard)] == [1.0, 1.0, 2.0, 1.0]
     assert build(lake, tree, ["toy"], units(0, 8)) == []
 
@@ -239,9 +241,7 @@ def test_force_replaces_another_source_by_this_one(tree: Path, lake: Lake) -> No
     assert {row["uri"].startswith(other.as_uri()) for row in read_part(lake, "files", shard)} == {True}
 
 
-def test_the_same_source_by_another_name_is_the_same(
-    tree: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_source_by_another_name_is_the_same(tree: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tree.parent)
     for name in ("tree", "./tree/", tree.as_uri(), f"{tree}/"):
         assert plan(lake, name, ["toy"], units(0, 8)).n_done == 4

@@ -118,7 +118,9 @@ def test_a_row_of_files_says_what_the_file_is(tmp_path: Path, xl_mirror: Mirror)
     assert summary.n_records == sum(group.num_rows for group in lake.iterate_part("records", summary.shard))
 
 
-def test_every_file_of_the_mirror_is_ok_absent_or_rejected_as_it_was_made(nine_mirror: Mirror, built_lake: Lake) -> None:
+def test_every_file_of_the_mirror_is_ok_absent_or_rejected_as_it_was_made(
+    nine_mirror: Mirror, built_lake: Lake
+) -> None:
     expected = dict.fromkeys(nine_mirror.report.forms, "ok")
     expected |= dict.fromkeys(nine_mirror.report.absent, "absent")
     expected |= dict.fromkeys(nine_mirror.report.bad, "rejected")
@@ -387,7 +389,9 @@ def test_a_build_killed_at_random_moments_ends_with_the_content_of_an_undisturbe
     started = time.monotonic()
     build(undisturbed, tmp_path / "tree", ["toy"], selection, force=True)
     duration = time.monotonic() - started
-    warm_up = replace(plan(undisturbed, tmp_path / "tree", ["toy"], selection, force=True).jobs[0], lake=str(tmp_path / "w"))
+    warm_up = replace(
+        plan(undisturbed, tmp_path / "tree", ["toy"], selection, force=True).jobs[0], lake=str(tmp_path / "w")
+    )
     Lake(tmp_path / "w").create()
     draw = random.Random(8)
     exits = []

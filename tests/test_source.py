@@ -190,7 +190,9 @@ def test_a_lake_built_over_http_holds_what_one_built_from_the_folder_holds(tmp_p
 # secrets -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["http://user:geheim@{host}/", "http://{host}/?sv=1&sig=geh%2Feim%3D", "http://user@{host}"])
+@pytest.mark.parametrize(
+    "form", ["http://user:geheim@{host}/", "http://{host}/?sv=1&sig=geh%2Feim%3D", "http://user@{host}"]
+)
 def test_credentials_are_used_and_are_written_nowhere(tmp_path: Path, web: Web, form: str) -> None:
     write(web.root, 3, b"never seen")
     web.faults[TEMPLATE.format(layer=0, unit=3)] = "500"
@@ -222,7 +224,9 @@ def test_the_variant_that_a_source_uses_is_found(tmp_path: Path, web: Web, datas
     for place, template in enumerate(dataset.paths):
         root = tmp_path / "tree" / f"{place}"
         write(root, 1, b"{}", template)
-        url = {"folder": str(root), "memory": f"memory://variant/{dataset.key}/{place}", "http": f"{web.url}/{place}"}[kind]
+        url = {"folder": str(root), "memory": f"memory://variant/{dataset.key}/{place}", "http": f"{web.url}/{place}"}[
+            kind
+        ]
         if kind == "memory":
             fsspec.filesystem("memory").pipe_file(f"{url}/{template.format(layer=0, unit=1)}", b"{}")
         assert Source(url).resolve(dataset, 0, range(3)) == template

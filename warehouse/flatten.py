@@ -112,7 +112,7 @@ class Flattener:
             cursors = self._cursors.copy()
             outcome = self._scan(
                 padded, self._is_pair, self._tokens, self._values, self._records, cursors, spans,
-                v.table, v.arena, v.starts, v.used,
+                v.table, v.keys, v.arena, v.starts, v.used,
             )  # fmt: skip
             if outcome != VOCABULARY_FULL:
                 break

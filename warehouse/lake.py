@@ -27,7 +27,6 @@ import pyarrow.parquet as pq
 
 from warehouse.datasets import Dataset, builtin_datasets, parse_registration
 from warehouse.errors import InvalidRegistration, LakeError
-from warehouse.schema import TABLES
 
 CATALOGUE_NAME = "warehouse.duckdb"
 FORMAT_VERSION = 1

@@ -11,8 +11,8 @@ import polars as pl
 
 from warehouse.box import Parameters, open_boxed, query_boxed
 from warehouse.errors import UnknownUnit
-from warehouse.lake import Lake
 from warehouse.export import rebuild_record
+from warehouse.lake import Lake
 from warehouse.records import NeuronRecord, Section, UnitId
 
 TokenOrder: TypeAlias = Literal["max", "mean", "relative", "share"]

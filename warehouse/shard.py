@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -136,6 +139,18 @@ def _commit_shard(job: ShardJob, files: Iterable[Fetched], source: str, template
             part.write(pa.Table.from_pylist(rows, schema=arrow_schema("files")))
     statuses = Counter(str(row["status"]) for row in rows)
     return _summary(job, statuses, sum(int(str(row["bytes"] or 0)) for row in rows), n_records, started)
+
+
+def end_with_parent() -> None:
+    """Let this worker process end when the process that made its pool is gone, killed or not."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextmanager

@@ -104,7 +104,8 @@ def show_unit(reader: LakeReader, unit_id: str, k: int, console: Console) -> Non
     console.print(_figures(row))
     if is_pair:
         pairs = reader.top_pairs(unit_id, k)
-        console.print(render(pairs.select("query_token", "key_token", "max_activation", "min_activation", "n", "n_active"), "top pairs"))
+        columns = ("query_token", "key_token", "max_activation", "min_activation", "n", "n_active")
+        console.print(render(pairs.select(columns), "top pairs"))
     else:
         tokens = reader.top_tokens(unit_id, k)
         console.print(render(tokens.select("token", "max_activation", "n", "n_active", "n_random"), "top tokens"))

@@ -371,6 +371,13 @@ def test_countless_empty_rows_are_refused_before_they_are_made() -> None:
         assert peak_memory(functools.partial(read, data), "2000000 rows") < 100_000_000
 
 
+def test_a_numpy_text_of_numbers_that_are_no_characters_is_refused() -> None:
+    good = np.array(["ab", "c"])
+    data = pickle.dumps(unit(random_sample=[record(good, [1, 2])]))
+    refuse(data.replace(b"b\0\0\0", b"b\0\x11\0"), "no character")
+    assert read(data).record.random_sample[0].tokens == ["ab", "c"]
+
+
 def test_more_objects_than_a_unit_can_have_are_refused_before_they_are_made() -> None:
     data = b"\x80\x02]" + b"(" + b"]" * 10_000 + b"e."
     assert opcodes.check_opcodes(data, 0, LIMITS) == len(data)

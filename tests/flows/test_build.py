@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,11 +16,11 @@ from flows.flatten import flatten
 from flows.shards import BuildSummary
 from tests.builds import XL, Mirror, leftovers, modification_times, read_lake
 from tests.builds import build as build_without_prefect
+from tests.flows import workers
 from warehouse.catalogue import is_current
-from warehouse.errors import LakeError, SourceError, SourceMismatch, UnknownDataset
+from warehouse.errors import LakeError, SourceError, SourceMismatch, UnknownDataset, WarehouseError
 from warehouse.lake import Lake
 from warehouse.plan import Selection
-from warehouse.shard import ShardJob, ShardSummary, build_shard
 
 NAMES = ["gpt2-small", "gpt2-xl"]
 
@@ -41,31 +39,12 @@ def flow_lake(tmp_path_factory: pytest.TempPathFactory, nine_mirror: Mirror) -> 
     return Lake(lake)
 
 
-def die(_: ShardJob) -> ShardSummary:
-    """End the worker process as the system does when memory runs out."""
-    os._exit(9)
-
-
-def build_and_die_in_layer_1(job: ShardJob) -> ShardSummary:
-    """Build a shard of layer 0, and end the worker in the middle of one of layer 1."""
-    if job.shard.layer == 0:
-        return build_shard(job)
-    with Lake(job.lake).write_part("records", job.shard) as part:
-        part.write(next(iter(Lake(job.lake).iterate_part("records", replace(job.shard, layer=0)))))
-        os._exit(9)
-
-
-def refuse(job: ShardJob) -> ShardSummary:
-    """Fail as a shard does that cannot be written."""
-    raise LakeError(f"no room for {job.shard}")
-
-
 @pytest.fixture
-def xl_lake(tmp_path: Path, xl_mirror: Mirror) -> Callable[..., BuildSummary]:
-    """Build the XL mirror's two shards with one worker by the flow."""
+def xl_lake(tmp_path: Path, xl_mirror: Mirror) -> Callable[[], BuildSummary]:
+    """Build the XL mirror's two shards by the flow, each in a worker of its own."""
 
-    def run(**how: object) -> BuildSummary:
-        return build([XL.key], str(xl_mirror.root), str(tmp_path / "lake"), xl_mirror.selection, 1, is_quiet=True, **how)
+    def run() -> BuildSummary:
+        return build([XL.key], str(xl_mirror.root), str(tmp_path / "lake"), xl_mirror.selection, 2, is_quiet=True)
 
     return run
 
@@ -85,9 +64,7 @@ def test_the_flow_ends_with_a_catalogue_that_answers(flow_lake: Lake) -> None:
         assert reader.sql("SELECT count(DISTINCT model || component) FROM records").item() == 9
 
 
-def test_a_second_flow_does_no_shard_and_touches_no_part(
-    nine_mirror: Mirror, flow_lake: Lake
-) -> None:
+def test_a_second_flow_does_no_shard_and_touches_no_part(nine_mirror: Mirror, flow_lake: Lake) -> None:
     def parts() -> dict[str, int]:
         return {path: time for path, time in modification_times(flow_lake).items() if path.endswith(".parquet")}
 
@@ -98,7 +75,7 @@ def test_a_second_flow_does_no_shard_and_touches_no_part(
 
 
 def test_extract_flatten_and_catalogue_one_by_one_do_what_build_does(
-    tmp_path: Path, xl_mirror: Mirror, xl_lake: Callable[..., BuildSummary]
+    tmp_path: Path, xl_mirror: Mirror, xl_lake: Callable[[], BuildSummary]
 ) -> None:
     built = xl_lake()
     tree, lake = str(shutil.copytree(xl_mirror.root, tmp_path / "tree")), str(tmp_path / "staged")
@@ -121,19 +98,19 @@ def test_extract_flatten_and_catalogue_one_by_one_do_what_build_does(
 
 
 def test_a_worker_that_dies_is_one_line_and_nothing_is_half_written(
-    tmp_path: Path, xl_lake: Callable[..., BuildSummary], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, xl_lake: Callable[[], BuildSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.build.build_shard", die)
-    with pytest.raises(warehouse.WarehouseError, match=r"^a worker process died, [^\n]+ fewer --workers[^\n]+$"):
+    monkeypatch.setattr("flows.build.build_shard", workers.die)
+    with pytest.raises(WarehouseError, match=r"^a worker process died, [^\n]+ fewer --workers[^\n]+$"):
         xl_lake()
     assert read_lake(Lake(tmp_path / "lake")) == {}
 
 
 def test_what_was_committed_before_a_worker_died_is_kept_and_the_next_flow_does_the_rest(
-    tmp_path: Path, xl_mirror: Mirror, xl_lake: Callable[..., BuildSummary], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, xl_mirror: Mirror, xl_lake: Callable[[], BuildSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.build.build_shard", build_and_die_in_layer_1)
-    with pytest.raises(warehouse.WarehouseError, match=r"^a worker process died"):
+    monkeypatch.setattr("flows.build.build_shard", workers.build_and_die_in_layer_1)
+    with pytest.raises(WarehouseError, match=r"^a worker process died"):
         xl_lake()
     lake = Lake(tmp_path / "lake")
     assert [shard.layer for shard in lake.shards()] == [0]
@@ -147,11 +124,18 @@ def test_what_was_committed_before_a_worker_died_is_kept_and_the_next_flow_does_
 
 
 def test_an_error_in_a_worker_reaches_the_caller_as_it_is(
-    xl_lake: Callable[..., BuildSummary], monkeypatch: pytest.MonkeyPatch
+    xl_lake: Callable[[], BuildSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.build.build_shard", refuse)
+    monkeypatch.setattr("flows.build.build_shard", workers.refuse)
     with pytest.raises(LakeError, match=r"^no room for gpt2-xl/mlp_post_act/[01]/0-511$"):
         xl_lake()
+
+
+def test_no_worker_spends_the_time_to_load_prefect(
+    xl_lake: Callable[[], BuildSummary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.build.build_shard", workers.build_without_prefect_loaded)
+    assert xl_lake().n_shards == 2
 
 
 def test_what_cannot_be_planned_is_refused_before_any_worker_starts(
@@ -161,12 +145,10 @@ def test_what_cannot_be_planned_is_refused_before_any_worker_starts(
     with pytest.raises(UnknownDataset):
         build(["gpt3"], root, lake, chosen)
     with pytest.raises(SourceError):
-        build([XL.key], str(tmp_path / "none"), lake, chosen)
+        extract([XL.key], str(tmp_path / "none"), lake, chosen)
     with pytest.raises(SourceMismatch):
         build([XL.key], root, flow_lake.root, chosen)
-    (tmp_path / "file").touch()
-    with pytest.raises(LakeError, match=r"^cannot write to the lake "):
-        build([XL.key], root, str(tmp_path / "file" / "lake"), chosen)
-    for flow in (lambda: flatten([XL.key], str(tmp_path / "none")), lambda: catalogue(str(tmp_path / "none"))):
-        with pytest.raises(LakeError, match=r"^no lake at "):
-            flow()
+    with pytest.raises(LakeError, match=r"^no raw packs of gpt2-xl/mlp_post_act in "):
+        flatten([XL.key], flow_lake.root)
+    with pytest.raises(LakeError, match=r"^no lake at "):
+        catalogue(str(tmp_path / "none"))

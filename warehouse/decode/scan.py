@@ -139,6 +139,7 @@ def _scan_tokens(
     tokens: IntArray,
     cursors: NDArray[np.int64],
     table: NDArray[np.uint64],
+    keys: NDArray[np.uint64],
     arena: NDArray[np.uint8],
     starts: NDArray[np.int64],
     used: NDArray[np.int64],
@@ -148,7 +149,7 @@ def _scan_tokens(
     while data[i] != _CLOSE_LIST:
         if data[i] != _QUOTE:
             return NOT_PLAIN
-        token, i = intern(data, i + 1, table, arena, starts, used)
+        token, i = intern(data, i + 1, table, keys, arena, starts, used)
         if token < 0:
             return token
         tokens[at] = token
@@ -191,6 +192,7 @@ def _scan_list(
     records: IntArray,
     cursors: NDArray[np.int64],
     table: NDArray[np.uint64],
+    keys: NDArray[np.uint64],
     arena: NDArray[np.uint8],
     starts: NDArray[np.int64],
     used: NDArray[np.int64],
@@ -215,7 +217,7 @@ def _scan_list(
                 return i
             if _matches(data, key, b'tokens"') and not has_tokens and data[i] == _OPEN_LIST:
                 has_tokens = True
-                i = _scan_tokens(data, i, tokens, cursors, table, arena, starts, used)
+                i = _scan_tokens(data, i, tokens, cursors, table, keys, arena, starts, used)
             elif _matches(data, key, b'activations"') and not has_values and data[i] == _OPEN_LIST:
                 has_values = True
                 i = _scan_values(data, i, values, cursors)
@@ -268,6 +270,7 @@ def scan_records(
     cursors: NDArray[np.int64],
     spans: NDArray[np.int64],
     table: NDArray[np.uint64],
+    keys: NDArray[np.uint64],
     arena: NDArray[np.uint8],
     starts: NDArray[np.int64],
     used: NDArray[np.int64],
@@ -285,6 +288,7 @@ def scan_records(
         cursors: [3] moved past what was written; worthless unless the outcome is SCANNED.
         spans: [3, 3] for each section: where its value begins and ends, or -1; and its buckets, -1 where null.
         table: of a Vocabulary.
+        keys: of a Vocabulary.
         arena: of a Vocabulary.
         starts: of a Vocabulary.
         used: of a Vocabulary.
@@ -312,7 +316,7 @@ def scan_records(
             return NOT_PLAIN
         elif section != QUANTILE:
             i = _scan_list(
-                data, i, section, -1, is_pair, tokens, values, records, cursors, table, arena, starts, used
+                data, i, section, -1, is_pair, tokens, values, records, cursors, table, keys, arena, starts, used
             )  # fmt: skip
         elif _matches(data, i, b"null"):
             i += 4
@@ -322,7 +326,7 @@ def scan_records(
             while data[i] != _CLOSE_LIST:
                 i = _scan_list(
                     data, i, QUANTILE, spans[QUANTILE, 2], is_pair, tokens, values, records, cursors,
-                    table, arena, starts, used,
+                    table, keys, arena, starts, used,
                 )  # fmt: skip
                 if i >= 0:
                     i = _next_item(data, i, _CLOSE_LIST)
@@ -368,12 +372,13 @@ def load_scanner() -> Callable[..., int]:
         cursors: NDArray[np.int64],
         spans: NDArray[np.int64],
         table: NDArray[np.uint64],
+        keys: NDArray[np.uint64],
         arena: NDArray[np.uint8],
         starts: NDArray[np.int64],
         used: NDArray[np.int64],
     ) -> int:
         if version < 0:
             return NOT_PLAIN
-        return scan_records(data, is_pair, tokens, values, records, cursors, spans, table, arena, starts, used)
+        return scan_records(data, is_pair, tokens, values, records, cursors, spans, table, keys, arena, starts, used)
 
     return scan

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, TypeAlias, cast
@@ -17,7 +18,7 @@ import numpy as np
 
 from warehouse.datasets import Dataset
 from warehouse.decode.budget import Budget
-from warehouse.decode.describe import describe, one_line
+from warehouse.decode.describe import describe
 from warehouse.decode.gpt2 import N_TOKENS, token_lengths, token_texts
 from warehouse.decode.inert import AnyArray, Tensor
 from warehouse.errors import MalformedFile
@@ -191,10 +192,9 @@ def _read_ids(ids: AnyArray, place: Place, dataset: Dataset, budget: Budget) -> 
 def _list_texts(array: AnyArray, where: str) -> list[str]:
     if array.size and array.dtype.kind != "U":
         raise MalformedFile(f"{where}: tokens of type {array.dtype}, where others are texts")
-    try:
-        texts: list[str] = array.tolist()
-    except ValueError as e:
-        raise MalformedFile(f"{where}: {one_line(e)}") from e
+    if array.size and np.ascontiguousarray(array).view(np.uint32).max() > sys.maxunicode:
+        raise MalformedFile(f"{where}: a number that is no character")
+    texts: list[str] = array.tolist()
     return texts
 
 

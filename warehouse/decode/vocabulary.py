@@ -25,6 +25,8 @@ _EVERY_SPACE = np.uint64(0x2020202020202020)
 _EVERY_QUOTE = np.uint64(0x2222222222222222)
 _EVERY_BACKSLASH = np.uint64(0x5C5C5C5C5C5C5C5C)
 _EVERY_128 = np.uint64(0x8080808080808080)
+_LOWER_HALF = np.uint64(0xFFFFFFFF)
+_UPPER_HALF = np.uint64(0xFFFFFFFF << 32)
 _LONG = np.uint64(0xFF << 56)
 
 _jit = njit(nogil=True)  # cached by `scan.load_scanner`, whose code this becomes part of
@@ -34,15 +36,18 @@ class Vocabulary:
     """Interns tokens of raw JSON text: a hash table over an arena of the distinct tokens' bytes.
 
     Attributes:
-        table: [n_slots, 2] a token's key, and its number + 1, or 0 where the slot is free. The key of a token of up to
-            7 bytes is those bytes and its length, so that equal keys are equal tokens; that of a longer one is a hash.
+        table: [n_slots] half of a key's hash and the token's number + 1, or 0 where the slot is free. Eight bytes a
+            slot and nothing else, so that the table stays in a core's own cache.
+        keys: [n_tokens] of a token of up to 7 bytes, those bytes and its length: equal keys are equal tokens; of a
+            longer one, a hash. Tokens that come early are frequent, so the part in use is small.
         arena: the distinct tokens' bytes, each followed by a newline, which no JSON string holds.
         starts: [n_tokens] offset of each token in the arena.
         used: [2] number of tokens, and bytes used in the arena.
     """
 
     def __init__(self, n_slots: int = 1 << 16, n_bytes: int = 1 << 19) -> None:
-        self.table = np.zeros((n_slots, 2), np.uint64)
+        self.table = np.zeros(n_slots, np.uint64)
+        self.keys = np.zeros(n_slots // 2, np.uint64)
         self.arena = np.zeros(n_bytes, np.uint8)
         self.starts = np.zeros(n_slots // 2, np.int64)
         self.used = np.zeros(2, np.int64)
@@ -52,9 +57,9 @@ class Vocabulary:
 
     def grow(self) -> None:
         """Double the table and the arena."""
-        table = np.zeros((2 * len(self.table), 2), np.uint64)
-        _rehash(self.table, table)
-        self.table = table
+        self.table = np.zeros(2 * len(self.table), np.uint64)
+        _fill(self.table, self.keys[: len(self)])
+        self.keys = np.concatenate([self.keys, np.zeros_like(self.keys)])
         self.arena = np.concatenate([self.arena, np.zeros_like(self.arena)])
         self.starts = np.concatenate([self.starts, np.zeros_like(self.starts)])
 
@@ -66,19 +71,20 @@ class Vocabulary:
 
 
 @_jit
-def _slot_of(key: Any, n_slots: int) -> Any:
+def _hash(key: Any) -> Any:
     mixed = key * np.uint64(0x9E3779B97F4A7C15)
-    return (mixed ^ (mixed >> np.uint64(32))) & np.uint64(n_slots - 1)
+    return mixed ^ (mixed >> np.uint64(32))
 
 
 @_jit
-def _rehash(table: NDArray[np.uint64], larger: NDArray[np.uint64]) -> None:
-    for old in range(len(table)):
-        if table[old, 1] != 0:
-            slot = _slot_of(table[old, 0], len(larger))
-            while larger[slot, 1] != 0:
-                slot = (slot + np.uint64(1)) & np.uint64(len(larger) - 1)
-            larger[slot] = table[old]
+def _fill(table: NDArray[np.uint64], keys: NDArray[np.uint64]) -> None:
+    mask = np.uint64(len(table) - 1)
+    for token in range(len(keys)):
+        mixed = _hash(keys[token])
+        slot = mixed & mask
+        while table[slot] != 0:
+            slot = (slot + np.uint64(1)) & mask
+        table[slot] = (mixed & _UPPER_HALF) | np.uint64(token + 1)
 
 
 @_jit
@@ -106,6 +112,7 @@ def intern(
     data: NDArray[np.uint8],
     start: int,
     table: NDArray[np.uint64],
+    keys: NDArray[np.uint64],
     arena: NDArray[np.uint8],
     starts: NDArray[np.int64],
     used: NDArray[np.int64],
@@ -116,6 +123,7 @@ def intern(
         data: text, with 8 bytes to spare after its end.
         start: where the string begins, after its quote.
         table: of a Vocabulary.
+        keys: of a Vocabulary.
         arena: of a Vocabulary.
         starts: of a Vocabulary.
         used: of a Vocabulary.
@@ -146,19 +154,21 @@ def intern(
             key = (key ^ np.uint64(data[k])) * np.uint64(0x9E3779B97F4A7C15)
             key ^= key >> np.uint64(29)
         key |= _LONG
-    slot = _slot_of(key, len(table))
-    while table[slot, 1] != 0:
-        if table[slot, 0] == key:
-            token = np.int64(table[slot, 1]) - 1
-            if is_short or _is_same(data, start, end, arena, starts[token]):
+    mixed = _hash(key)
+    mask = np.uint64(len(table) - 1)
+    slot = mixed & mask
+    while table[slot] != 0:
+        if (table[slot] ^ mixed) & _UPPER_HALF == 0:
+            token = np.int64(table[slot] & _LOWER_HALF) - 1
+            if keys[token] == key and (is_short or _is_same(data, start, end, arena, starts[token])):
                 return token, end + 1
-        slot = (slot + np.uint64(1)) & np.uint64(len(table) - 1)
+        slot = (slot + np.uint64(1)) & mask
     token = used[0]
     first = used[1]
     if token >= len(starts) or first + length + 1 > len(arena):
         return FULL, start
-    table[slot, 0] = key
-    table[slot, 1] = np.uint64(token + 1)
+    table[slot] = (mixed & _UPPER_HALF) | np.uint64(token + 1)
+    keys[token] = key
     starts[token] = first
     arena[first : first + length] = data[start:end]
     arena[first + length] = _NEWLINE
