@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import pytest
 
 from warehouse.datasets import Dataset, builtin_datasets
 from warehouse.decode import decode
@@ -19,6 +21,10 @@ from warehouse.source import Source
 
 XL = builtin_datasets()["gpt2-xl/mlp_post_act"]
 EVERYTHING = Selection()
+LAYER_0 = Selection((0,), tuple(range(8)))
+"""What `xl_mirror` has of layer 0."""
+N_STEPS = 5
+"""Moves of a shard's parts, and the removal of its old commit."""
 
 Rows: TypeAlias = list[dict[str, Any]]
 
@@ -42,6 +48,11 @@ class Mirror:
     def decoded(self, unit_id: UnitId) -> NeuronRecord:
         """Decode a unit's file by itself, as the oracle of what the lake must hold."""
         return decode(self.path_of(unit_id).read_bytes(), find_dataset(unit_id), unit_id.layer, unit_id.unit).record
+
+
+def file_of(tree: Path, unit: int) -> Path:
+    """Give the place of an XL neuron of layer 0 in a mirror."""
+    return tree / XL.paths[0].format(layer=0, unit=unit)
 
 
 def find_dataset(unit_id: UnitId) -> Dataset:
@@ -154,3 +165,20 @@ def good_units(mirror: Mirror) -> Iterator[UnitId]:
         except MalformedFile:
             continue
         yield unit_id
+
+
+def take_steps(monkeypatch: pytest.MonkeyPatch, step: Callable[[str], None]) -> None:
+    """Call a function with the table's name before a part is moved, and with `-files` before a commit is removed."""
+    move, remove = Lake._move, Lake.remove_commit
+
+    def moving(lake: Lake, temporary: str, path: str) -> None:
+        assert Path(temporary).parent == Path(lake.root, ".tmp")
+        step(path.removeprefix(lake.root + "/").partition("/")[0])
+        move(lake, temporary, path)
+
+    def removing(lake: Lake, shard: Shard) -> None:
+        step("-files")
+        remove(lake, shard)
+
+    monkeypatch.setattr(Lake, "_move", moving)
+    monkeypatch.setattr(Lake, "remove_commit", removing)

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +82,9 @@ def built_lake(tmp_path_factory: pytest.TempPathFactory, nine_mirror: Mirror) ->
     build(lake, nine_mirror.root, ["gpt2-small", "gpt2-xl"], nine_mirror.selection)
     build_catalogue(lake)
     return lake
+
+
+@pytest.fixture
+def xl_tree(tmp_path: Path, xl_mirror: Mirror) -> Path:
+    """A copy of the XL mirror that a test may change."""
+    return Path(shutil.copytree(xl_mirror.root, tmp_path / "tree"))

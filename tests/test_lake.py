@@ -13,15 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.builds import XL, Mirror, build, leftovers, read_lake, read_part
+from tests.builds import LAYER_0, XL, Mirror, build, leftovers, read_lake, read_part
 from warehouse.errors import LakeError
 from warehouse.lake import Lake, Shard, shard_of
-from warehouse.plan import Selection, plan_build
+from warehouse.plan import plan_build
 from warehouse.schema import TABLES, arrow_schema
 from warehouse.source import Source
 
 SHARD = Shard("gpt2-xl", "mlp_post_act", 7, 512, 1023)
-LAYER_0 = Selection((0,), tuple(range(8)))
 
 
 def rows_of_files(*units: int) -> pa.Table:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import fsspec
 import pytest
 
-from tests.builds import XL, Mirror, build, file_rows, find_dataset, read_lake, register_small
+from tests.builds import LAYER_0, XL, Mirror, build, file_rows, find_dataset, read_lake, register_small
 from tests.web import Web, serve
 from warehouse.datasets import Dataset, builtin_datasets
 from warehouse.errors import SourceError
@@ -23,7 +23,6 @@ from warehouse.source import Fetched, Source
 
 TEMPLATE = XL.paths[0]
 LATENTS = builtin_datasets()["gpt2-small/mlp_post_act_ae_v4"]
-LAYER_0 = Selection((0,), tuple(range(8)))
 
 
 @pytest.fixture
