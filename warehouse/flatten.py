@@ -25,7 +25,9 @@ from warehouse.records import SECTIONS, ActivationRecord, FloatArray, IntArray, 
 from warehouse.schema import arrow_schema
 from warehouse.statistics import (
     Statistics,
+    count_numbers,
     pair_statistics,
+    renumber,
     summarise_records,
     summarise_units,
     token_statistics,
@@ -189,9 +191,8 @@ class Flattener:
 
     def _encode(self, tokens: IntArray) -> tuple[IntArray, pa.StringArray]:
         """Number the tokens anew, most frequent first, and give their strings in that order."""
-        n_strings = len(self._strings)
-        shifted = tokens + np.int32(n_strings)
-        counts = np.bincount(shifted, minlength=n_strings + len(self._vocabulary))
+        first = -len(self._strings)
+        counts = count_numbers(tokens, first, len(self._vocabulary) - first)
         strings = [*reversed(self._strings), *self._texts]
         order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
         texts = [strings[old] for old in order.tolist()]
@@ -202,7 +203,7 @@ class Flattener:
             distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
             numbers[order] = [distinct[text] for text in texts]
             texts = list(distinct)
-        return numbers[shifted], pa.array(texts, pa.string())
+        return renumber(tokens, first, numbers), pa.array(texts, pa.string())
 
     def _units_table(
         self, units: IntArray, largest: FloatArray, active_fraction: NDArray[np.float64], counts: IntArray

@@ -46,6 +46,30 @@ class Statistics:
 
 
 @_jit
+def count_numbers(numbers: IntArray, first: int, n_numbers: int) -> NDArray[np.int64]:
+    """Count how often each of the numbers from `first` on occurs.
+
+    Args:
+        numbers: [n] from first to first + n_numbers - 1.
+        first: the smallest number there can be.
+        n_numbers: how many there can be.
+    """
+    counts = np.zeros(n_numbers, np.int64)
+    for k in range(len(numbers)):
+        counts[numbers[k] - first] += 1
+    return counts
+
+
+@_jit
+def renumber(numbers: IntArray, first: int, new_numbers: IntArray) -> IntArray:
+    """Replace each number by the one that `new_numbers` has for it, counted from `first`."""
+    renumbered = np.empty(len(numbers), np.int32)
+    for k in range(len(numbers)):
+        renumbered[k] = new_numbers[numbers[k] - first]
+    return renumbered
+
+
+@_jit
 def summarise_records(values: FloatArray, records: IntArray) -> tuple[FloatArray, IntArray, IntArray]:
     """Give each record's largest activation (NaN if empty), its first place (-1 if empty) and its active positions."""
     n_records = len(records)

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from warehouse.decode.words import count_trailing_zeros, load_8
+from warehouse.decode.words import bits_of, count_trailing_zeros, load_8
 
 INVALID = -1
 """What `parse_float` gives instead of a place: no JSON number, or one that needs more care than this takes."""
@@ -31,7 +31,7 @@ _LOW_6 = np.uint64(0x0000FFFFFFFFFFFF)
 
 _PLUS, _MINUS, _DOT, _ZERO, _UPPER_E, _LOWER_E = 43, 45, 46, 48, 69, 101
 
-_jit = njit(nogil=True)  # cached by `scan.load_scanner`, whose code this becomes part of
+_jit = njit(nogil=True, _nrt=False, forceinline=True)  # becomes part of `scan.load_scanner`; why so, is said there
 
 
 @_jit
@@ -58,34 +58,34 @@ def _cut_mantissa(data: NDArray[np.uint8], start: int, end: int) -> tuple[Any, i
 
 
 @_jit
-def _parse_short(data: NDArray[np.uint8], i: int, scratch: NDArray[np.float64]) -> int:
-    """Parse a number of one digit, a point and one to five digits, as published values are; 0 if it is not such.
+def _parse_short(data: NDArray[np.uint8], i: int) -> tuple[int, Any]:
+    """Parse a number of one digit, a point and one to five digits, as published values are; place 0 if it is not such.
 
     Eight bytes are looked at together: the digits after the point are moved to the end of the word, and three
     multiplications put them together.
     """
     word: Any = load_8(data, i)  # type: ignore[call-arg]
     if (word >> np.uint64(8)) & np.uint64(0xFF) != _DOT or not _is_digit(data[i]):
-        return 0
+        return 0, 0.0
     fraction = word >> np.uint64(16)
     digits = fraction ^ _EVERY_ZERO
     others = ((digits + _EVERY_118) | digits) & _EVERY_128 & _LOW_6
     if others == 0:
-        return 0
+        return 0, 0.0
     n_bits = count_trailing_zeros(others) & np.uint64(0x78)
     if n_bits == 0:
-        return 0
+        return 0, 0.0
     digits = (digits << np.uint64(8)) << (np.uint64(56) - n_bits)
     digits = (digits * np.uint64(10) + (digits >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
     digits = (digits * np.uint64(100) + (digits >> np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
     digits = (digits * np.uint64(10000) + (digits >> np.uint64(32))) & np.uint64(0xFFFFFFFF)
     power = _POWERS[n_bits >> np.uint64(3)]
-    scratch[0] = (np.float64(data[i] - np.uint8(_ZERO)) * power + np.float64(digits)) / power
-    return i + 2 + np.int64(n_bits >> np.uint64(3))
+    value = (np.float64(data[i] - np.uint8(_ZERO)) * power + np.float64(digits)) / power
+    return i + 2 + np.int64(n_bits >> np.uint64(3)), value
 
 
 @_jit
-def parse_float(data: NDArray[np.uint8], i: int, scratch: NDArray[np.float64], bits: NDArray[np.int64]) -> int:
+def parse_float(data: NDArray[np.uint8], i: int) -> tuple[int, Any]:
     """Parse the JSON number at a place.
 
     A decimal of at most 2**53 and a power of ten of at most 10**22 are both exact in float64, so one operation rounds
@@ -95,27 +95,23 @@ def parse_float(data: NDArray[np.uint8], i: int, scratch: NDArray[np.float64], b
     Args:
         data: text, ended by a byte that is no part of a number, with 8 bytes to spare.
         i: where the number begins.
-        scratch: [1] takes the value, which float32 holds without overflow or underflow.
-        bits: the same memory as integers.
 
     Returns:
-        The place after the number, or INVALID.
+        The place after the number, or INVALID; and the value, which float32 holds without overflow or underflow.
     """
     is_negative = data[i] == _MINUS
     if is_negative:
         i += 1
-    end = _parse_short(data, i, scratch)
+    end, value = _parse_short(data, i)
     if end and data[end] != _LOWER_E and data[end] != _UPPER_E:
-        if is_negative:
-            scratch[0] = -scratch[0]
-        return end
+        return end, -value if is_negative else value
     mantissa: Any = np.uint64(0)
     start = i
     while _is_digit(data[i]):
         mantissa = mantissa * np.uint64(10) + np.uint64(data[i] - np.uint8(_ZERO))
         i += 1
     if i == start or (data[start] == _ZERO and i > start + 1):
-        return INVALID
+        return INVALID, 0.0
     n_digits = i - start
     exponent = 0
     if data[i] == _DOT:
@@ -125,7 +121,7 @@ def parse_float(data: NDArray[np.uint8], i: int, scratch: NDArray[np.float64], b
             mantissa = mantissa * np.uint64(10) + np.uint64(data[i] - np.uint8(_ZERO))
             i += 1
         if i == fraction:
-            return INVALID
+            return INVALID, 0.0
         exponent = fraction - i
         n_digits -= exponent
     n_dropped = 0
@@ -143,20 +139,18 @@ def parse_float(data: NDArray[np.uint8], i: int, scratch: NDArray[np.float64], b
             power = min(power * 10 + np.int64(data[i] - np.uint8(_ZERO)), 10_000)
             i += 1
         if i == start:
-            return INVALID
+            return INVALID, 0.0
         exponent += -power if is_small else power
     if mantissa == 0:
-        scratch[0] = -0.0 if is_negative else 0.0
-        return INVALID if n_dropped else i
+        return INVALID if n_dropped else i, -0.0 if is_negative else 0.0
     if abs(exponent) > _MAX_POWER:
-        return INVALID
+        return INVALID, 0.0
     value = np.float64(mantissa)
     value = value / _POWERS[-exponent] if exponent < 0 else value * _POWERS[exponent]
     if value > _FLOAT32_MAX or value < _FLOAT32_MIN:
-        return INVALID
+        return INVALID, 0.0
     if n_dropped or mantissa > _EXACT_MANTISSA or abs(exponent) > _EXACT_POWER:
-        scratch[0] = value
-        if abs((bits[0] & _ULP_MASK) - _HALF_ULP) <= _DOUBT:
-            return INVALID
-    scratch[0] = -value if is_negative else value
-    return i
+        bits: Any = bits_of(value)  # type: ignore[call-arg]
+        if abs((bits & _ULP_MASK) - _HALF_ULP) <= _DOUBT:
+            return INVALID, 0.0
+    return i, -value if is_negative else value

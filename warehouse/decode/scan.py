@@ -40,13 +40,16 @@ _SPACE, _QUOTE, _COMMA, _COLON, _BACKSLASH = 32, 34, 44, 58, 92
 _OPEN_LIST, _CLOSE_LIST, _OPEN_MAP, _CLOSE_MAP = 91, 93, 123, 125
 _RECORD_NAME = b'"ActivationRecord"'
 
-_jit = njit(nogil=True)
+# Without _nrt=False, Numba counts references to the arrays at every call and return, which takes over half of the time;
+# nothing here keeps or makes an array. What is called for every token is inlined.
+_jit = njit(nogil=True, _nrt=False)
+_jit_inline = njit(nogil=True, _nrt=False, forceinline=True)
 _SOURCES = ("scan.py", "vocabulary.py", "numbers.py", "words.py")
 
 
-@_jit
+@_jit_inline
 def _skip_space(data: NDArray[np.uint8], i: int) -> int:
-    while data[i] == 32 or data[i] == 10 or data[i] == 13 or data[i] == 9:
+    while data[i] <= _SPACE and (data[i] == 32 or data[i] == 10 or data[i] == 13 or data[i] == 9):
         i += 1
     return i
 
@@ -99,7 +102,7 @@ def _matches(data: NDArray[np.uint8], i: int, word: bytes) -> bool:
     return True
 
 
-@_jit
+@_jit_inline
 def _next_item(data: NDArray[np.uint8], i: int, close: int) -> int:
     """Pass the comma before a next item, or nothing before the closing bracket."""
     i = _skip_space(data, i)
@@ -132,7 +135,7 @@ def _is_legal_length(n_tokens: int, n_values: int, is_pair: bool) -> bool:
     return side * (side + 1) // 2 == missing and side < n_tokens
 
 
-@_jit
+@_jit_inline
 def _scan_tokens(
     data: NDArray[np.uint8],
     i: int,
@@ -161,17 +164,15 @@ def _scan_tokens(
     return i + 1
 
 
-@_jit
+@_jit_inline
 def _scan_values(data: NDArray[np.uint8], i: int, values: FloatArray, cursors: NDArray[np.int64]) -> int:
-    scratch = np.zeros(1, np.float64)
-    bits = scratch.view(np.int64)
     at = cursors[1]
     i = _skip_space(data, i + 1)
     while data[i] != _CLOSE_LIST:
-        i = parse_float(data, i, scratch, bits)
+        i, value = parse_float(data, i)
         if i < 0:
             return NOT_PLAIN
-        values[at] = np.float32(scratch[0])
+        values[at] = np.float32(value)
         at += 1
         i = _next_item(data, i, _CLOSE_LIST)
         if i < 0:
@@ -314,9 +315,9 @@ def scan_records(
             i = _skip_value(data, i)
         elif spans[section, 0] >= 0:
             return NOT_PLAIN
-        elif section != QUANTILE:
+        elif section != QUANTILE:  # int64() since a literal would have _scan_list compiled for it alone
             i = _scan_list(
-                data, i, section, -1, is_pair, tokens, values, records, cursors, table, keys, arena, starts, used
+                data, i, np.int64(section), np.int64(-1), is_pair, tokens, values, records, cursors, table, keys, arena, starts, used
             )  # fmt: skip
         elif _matches(data, i, b"null"):
             i += 4
@@ -325,7 +326,7 @@ def scan_records(
             i = _skip_space(data, i + 1)
             while data[i] != _CLOSE_LIST:
                 i = _scan_list(
-                    data, i, QUANTILE, spans[QUANTILE, 2], is_pair, tokens, values, records, cursors,
+                    data, i, np.int64(QUANTILE), spans[QUANTILE, 2], is_pair, tokens, values, records, cursors,
                     table, keys, arena, starts, used,
                 )  # fmt: skip
                 if i >= 0:
@@ -362,7 +363,7 @@ def load_scanner() -> Callable[..., int]:
     text = b"".join((here / name).read_bytes() for name in _SOURCES)
     version = int.from_bytes(hashlib.sha256(text).digest()[:7], "little")
 
-    @njit(cache=True, nogil=True)
+    @njit(cache=True, nogil=True, _nrt=False)
     def scan(
         data: NDArray[np.uint8],
         is_pair: bool,

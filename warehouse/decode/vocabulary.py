@@ -29,7 +29,7 @@ _LOWER_HALF = np.uint64(0xFFFFFFFF)
 _UPPER_HALF = np.uint64(0xFFFFFFFF << 32)
 _LONG = np.uint64(0xFF << 56)
 
-_jit = njit(nogil=True)  # cached by `scan.load_scanner`, whose code this becomes part of
+_jit = njit(nogil=True, _nrt=False, forceinline=True)  # becomes part of `scan.load_scanner`; why so, is said there
 
 
 class Vocabulary:
@@ -170,7 +170,8 @@ def intern(
     table[slot] = (mixed & _UPPER_HALF) | np.uint64(token + 1)
     keys[token] = key
     starts[token] = first
-    arena[first : first + length] = data[start:end]
+    for k in range(length):
+        arena[first + k] = data[start + k]
     arena[first + length] = _NEWLINE
     used[0] = token + 1
     used[1] = first + length + 1

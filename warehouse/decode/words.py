@@ -1,4 +1,4 @@
-"""Two machine instructions that NumPy has no name for, for code that looks at eight bytes of text at a time."""
+"""Machine instructions that NumPy has no name for, for compiled code that looks at eight bytes of text at a time."""
 
 from __future__ import annotations
 
@@ -31,3 +31,13 @@ def count_trailing_zeros(_: Any, word: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
     return types.uint64(types.uint64), generate
+
+
+@intrinsic
+def bits_of(_: Any, number: Any) -> Any:
+    """Give the bits of a float64 as an int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return types.int64(types.float64), generate
