@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test check format bench clean
+.PHONY: install demo test lint check format bench clean
 
 install: $(INSTALLED)
 
@@ -20,20 +20,21 @@ demo: install
 test: install
 	$(BIN)/pytest
 
-check: install
+lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+
+check: lint test
 
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 bench: install
-	$(BIN)/python benchmarks/decode.py
-	$(BIN)/python benchmarks/flatten.py
+	$(BIN)/python -m benchmarks.decode
+	$(BIN)/python -m benchmarks.flatten
 
 clean:
 	rm -rf $(VENV) build dist demo

@@ -160,9 +160,9 @@ def profile(setup: Setup) -> None:
 def main() -> None:
     """Read the options, make the files, measure, and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=256, help="files of the smallest trial; the others have 2N and 4N")
+    parser.add_argument("--n", type=int, default=512, help="files of the smallest trial; the others have 2N and 4N")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--shard", type=int, default=128, help="units of one piece of work (512 in a build)")
+    parser.add_argument("--shard", type=int, default=256, help="units of one piece of work (512 in a build)")
     parser.add_argument("--cores", default="1,2")
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help="some of: %(default)s")
     parser.add_argument("--source", type=Path, help="keep the made files here, or take those that are here")

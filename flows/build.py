@@ -44,5 +44,6 @@ def build(
     home.create()
     plan = plan_build(home, Source(source), datasets, selection, force=force)
     summaries = run_shards(build_shard, plan.jobs, workers, is_quiet)
-    make_catalogue(lake)
+    if home.is_local:  # elsewhere DuckDB would need an extension: `warehouse catalogue` says what to do
+        make_catalogue(lake)
     return BuildSummary.of(summaries, plan.n_done, plan.n_changed)

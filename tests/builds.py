@@ -12,8 +12,9 @@ import pytest
 from warehouse.datasets import Dataset, builtin_datasets
 from warehouse.decode import decode
 from warehouse.errors import MalformedFile
-from warehouse.lake import Lake, Shard
+from warehouse.lake import Lake
 from warehouse.mirror import MirrorReport, MirrorSpec
+from warehouse.parts import Shard
 from warehouse.plan import Plan, Selection, plan_build
 from warehouse.records import ActivationRecord, NeuronRecord, UnitId
 from warehouse.shard import ShardSummary, build_shard

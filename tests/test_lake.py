@@ -15,7 +15,8 @@ import pytest
 
 from tests.builds import LAYER_0, XL, Mirror, build, leftovers, read_lake, read_part
 from warehouse.errors import LakeError
-from warehouse.lake import Lake, Shard, shard_of
+from warehouse.lake import Lake
+from warehouse.parts import Shard, shard_of
 from warehouse.plan import plan_build
 from warehouse.schema import TABLES, arrow_schema
 from warehouse.source import Source

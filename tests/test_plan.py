@@ -25,7 +25,8 @@ from tests.builds import (
 from tests.web import serve
 from warehouse.datasets import builtin_datasets
 from warehouse.errors import LakeError, SourceMismatch, UnknownDataset, WarehouseError
-from warehouse.lake import Lake, Shard
+from warehouse.lake import Lake
+from warehouse.parts import Shard
 from warehouse.plan import Selection, parse_ranges, plan_flatten
 from warehouse.records import NeuronRecord
 from warehouse.shard import extract_shard, flatten_shard

@@ -24,7 +24,8 @@ import duckdb
 import pyarrow as pa
 
 from warehouse.errors import LakeError
-from warehouse.lake import Lake, Shard
+from warehouse.lake import Lake
+from warehouse.parts import Shard
 from warehouse.schema import ARROW_TYPES, COLUMNS, PARTITIONS, TABLES
 
 Folder: TypeAlias = Literal["tables", "views", "macros", "checks"]

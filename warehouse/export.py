@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from warehouse.datasets import Dataset, select_datasets
 from warehouse.errors import LakeError
-from warehouse.lake import Lake, Shard
+from warehouse.lake import Lake
+from warehouse.parts import Shard
 from warehouse.plan import Selection
 from warehouse.records import ActivationRecord, NeuronRecord
 

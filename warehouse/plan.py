@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from warehouse.datasets import Dataset, select_datasets
 from warehouse.errors import LakeError, SourceMismatch, WarehouseError
-from warehouse.lake import Commit, Lake, Shard
+from warehouse.lake import Lake
+from warehouse.parts import Commit, Shard, shard_of
 from warehouse.shard import ShardJob
 from warehouse.source import Source
 
@@ -55,7 +56,7 @@ class Selection:
                 break
             by_first.setdefault(unit - unit % dataset.shard_units, []).append(unit)
         return {
-            Shard(dataset.model, dataset.component, layer, first, first + dataset.shard_units - 1): tuple(units)
+            shard_of(dataset, layer, first): tuple(units)
             for layer in layers
             for first, units in sorted(by_first.items())
         }

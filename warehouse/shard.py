@@ -17,7 +17,8 @@ import pyarrow as pa
 from warehouse.datasets import Dataset
 from warehouse.errors import LakeError, MalformedFile
 from warehouse.flatten import Flattener
-from warehouse.lake import Lake, PartWriter, Shard
+from warehouse.lake import Lake, PartWriter
+from warehouse.parts import Shard
 from warehouse.schema import arrow_schema
 from warehouse.source import Fetched, Source
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from benchmarks.trial import DATASET, Trial, run_in_pool
-from warehouse.lake import Lake, Shard
+from warehouse.lake import Lake
+from warehouse.parts import Shard
 from warehouse.shard import ShardJob, build_shard
 
 

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from warehouse.datasets import Dataset, builtin_datasets
-from warehouse.lake import Lake, Shard, shard_of
+from warehouse.lake import Lake
+from warehouse.parts import Shard, shard_of
 from warehouse.records import SECTIONS, ActivationRecord, NeuronRecord, Section, UnitId
 from warehouse.schema import arrow_schema
 

@@ -13,7 +13,8 @@ from tests.sql.lakes import HEADS, NEURONS, Row, file_row
 from warehouse.catalogue import read_sql
 from warehouse.checks import run_checks
 from warehouse.errors import LakeError
-from warehouse.lake import Lake, Shard, shard_of
+from warehouse.lake import Lake
+from warehouse.parts import Shard, shard_of
 from warehouse.records import UnitId
 from warehouse.schema import arrow_schema
 

@@ -21,7 +21,8 @@ from tests.sql.lakes import (
     write_lake,
     write_rows,
 )
-from warehouse.lake import Lake, Shard
+from warehouse.lake import Lake
+from warehouse.parts import Shard
 from warehouse.reader import LakeReader
 from warehouse.records import UnitId
 

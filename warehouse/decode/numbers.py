@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from warehouse.decode.words import bits_of, count_trailing_zeros, load_8
+from warehouse.decode.machine import bits_of, count_trailing_zeros, inlined, load_8
 
 INVALID = -1
 """What `parse_float` gives instead of a place: no JSON number, or one that needs more care than this takes."""
@@ -31,15 +30,13 @@ _LOW_6 = np.uint64(0x0000FFFFFFFFFFFF)
 
 _PLUS, _MINUS, _DOT, _ZERO, _UPPER_E, _LOWER_E = 43, 45, 46, 48, 69, 101
 
-_jit = njit(nogil=True, _nrt=False, forceinline=True)  # becomes part of `scan.load_scanner`; why so, is said there
 
-
-@_jit
+@inlined
 def _is_digit(byte: int) -> Any:
     return np.uint8(byte - np.uint8(_ZERO)) <= np.uint8(9)
 
 
-@_jit
+@inlined
 def _cut_mantissa(data: NDArray[np.uint8], start: int, end: int) -> tuple[Any, int]:
     """Give the first significant digits of a long number as an integer, and how many digits follow them."""
     mantissa = np.uint64(0)
@@ -57,7 +54,7 @@ def _cut_mantissa(data: NDArray[np.uint8], start: int, end: int) -> tuple[Any, i
     return mantissa, n_dropped
 
 
-@_jit
+@inlined
 def _parse_short(data: NDArray[np.uint8], i: int) -> tuple[int, Any]:
     """Parse a number of one digit, a point and one to five digits, as published values are; place 0 if it is not such.
 
@@ -84,7 +81,7 @@ def _parse_short(data: NDArray[np.uint8], i: int) -> tuple[int, Any]:
     return i + 2 + np.int64(n_bits >> np.uint64(3)), value
 
 
-@_jit
+@inlined
 def parse_float(data: NDArray[np.uint8], i: int) -> tuple[int, Any]:
     """Parse the JSON number at a place.
 

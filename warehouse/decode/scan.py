@@ -14,11 +14,12 @@ import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from warehouse.decode.machine import compiled, inlined
 from warehouse.decode.numbers import parse_float
 from warehouse.decode.vocabulary import FULL, intern
 from warehouse.records import LIMITS, FloatArray, IntArray
@@ -40,21 +41,17 @@ _SPACE, _QUOTE, _COMMA, _COLON, _BACKSLASH = 32, 34, 44, 58, 92
 _OPEN_LIST, _CLOSE_LIST, _OPEN_MAP, _CLOSE_MAP = 91, 93, 123, 125
 _RECORD_NAME = b'"ActivationRecord"'
 
-# Without _nrt=False, Numba counts references to the arrays at every call and return, which takes over half of the time;
-# nothing here keeps or makes an array. What is called for every token is inlined.
-_jit = njit(nogil=True, _nrt=False)
-_jit_inline = njit(nogil=True, _nrt=False, forceinline=True)
-_SOURCES = ("scan.py", "vocabulary.py", "numbers.py", "words.py")
+_SOURCES = ("scan.py", "vocabulary.py", "numbers.py", "machine.py")
 
 
-@_jit_inline
+@inlined
 def _skip_space(data: NDArray[np.uint8], i: int) -> int:
     while data[i] <= _SPACE and (data[i] == 32 or data[i] == 10 or data[i] == 13 or data[i] == 9):
         i += 1
     return i
 
 
-@_jit
+@compiled
 def _skip_string(data: NDArray[np.uint8], i: int) -> int:
     """Pass a string from after its opening quote to after its closing one."""
     while data[i] != _QUOTE:
@@ -66,7 +63,7 @@ def _skip_string(data: NDArray[np.uint8], i: int) -> int:
     return i + 1
 
 
-@_jit
+@compiled
 def _skip_value(data: NDArray[np.uint8], i: int) -> int:
     """Pass any value, with an eye for brackets and strings alone: the general decoder reads it."""
     depth = 0
@@ -94,7 +91,7 @@ def _skip_value(data: NDArray[np.uint8], i: int) -> int:
         i += 1
 
 
-@_jit
+@compiled
 def _matches(data: NDArray[np.uint8], i: int, word: bytes) -> bool:
     for k in range(len(word)):
         if data[i + k] != word[k]:  # the padding differs from every word, so this ends at it
@@ -102,7 +99,7 @@ def _matches(data: NDArray[np.uint8], i: int, word: bytes) -> bool:
     return True
 
 
-@_jit_inline
+@inlined
 def _next_item(data: NDArray[np.uint8], i: int, close: int) -> int:
     """Pass the comma before a next item, or nothing before the closing bracket."""
     i = _skip_space(data, i)
@@ -112,7 +109,7 @@ def _next_item(data: NDArray[np.uint8], i: int, close: int) -> int:
     return i if data[i] == close else NOT_PLAIN
 
 
-@_jit
+@compiled
 def _skip_key(data: NDArray[np.uint8], i: int) -> int:
     """Pass a key without escapes and its colon."""
     if data[i] != _QUOTE:
@@ -126,7 +123,7 @@ def _skip_key(data: NDArray[np.uint8], i: int) -> int:
     return _skip_space(data, i + 1) if data[i] == _COLON else NOT_PLAIN
 
 
-@_jit
+@compiled
 def _is_legal_length(n_tokens: int, n_values: int, is_pair: bool) -> bool:
     missing = n_tokens * (n_tokens + 1) // 2 - n_values
     if not is_pair or n_tokens == 0 or missing < 0:
@@ -135,7 +132,7 @@ def _is_legal_length(n_tokens: int, n_values: int, is_pair: bool) -> bool:
     return side * (side + 1) // 2 == missing and side < n_tokens
 
 
-@_jit_inline
+@inlined
 def _scan_tokens(
     data: NDArray[np.uint8],
     i: int,
@@ -164,7 +161,7 @@ def _scan_tokens(
     return i + 1
 
 
-@_jit_inline
+@inlined
 def _scan_values(data: NDArray[np.uint8], i: int, values: FloatArray, cursors: NDArray[np.int64]) -> int:
     at = cursors[1]
     i = _skip_space(data, i + 1)
@@ -181,12 +178,12 @@ def _scan_values(data: NDArray[np.uint8], i: int, values: FloatArray, cursors: N
     return i + 1
 
 
-@_jit
+@compiled
 def _scan_list(
     data: NDArray[np.uint8],
     i: int,
-    section: int,
-    bucket: int,
+    section: Any,
+    bucket: Any,
     is_pair: bool,
     tokens: IntArray,
     values: FloatArray,
@@ -250,7 +247,7 @@ def _scan_list(
     return i + 1
 
 
-@_jit
+@compiled
 def _section_of(data: NDArray[np.uint8], key: int) -> int:
     if _matches(data, key, b'most_positive_activation_records"'):
         return TOP
@@ -261,7 +258,7 @@ def _section_of(data: NDArray[np.uint8], key: int) -> int:
     return -1
 
 
-@_jit
+@compiled
 def scan_records(
     data: NDArray[np.uint8],
     is_pair: bool,
@@ -317,7 +314,8 @@ def scan_records(
             return NOT_PLAIN
         elif section != QUANTILE:  # int64() since a literal would have _scan_list compiled for it alone
             i = _scan_list(
-                data, i, np.int64(section), np.int64(-1), is_pair, tokens, values, records, cursors, table, keys, arena, starts, used
+                data, i, np.int64(section), np.int64(-1), is_pair, tokens, values, records, cursors,
+                table, keys, arena, starts, used,
             )  # fmt: skip
         elif _matches(data, i, b"null"):
             i += 4
@@ -363,7 +361,6 @@ def load_scanner() -> Callable[..., int]:
     text = b"".join((here / name).read_bytes() for name in _SOURCES)
     version = int.from_bytes(hashlib.sha256(text).digest()[:7], "little")
 
-    @njit(cache=True, nogil=True, _nrt=False)
     def scan(
         data: NDArray[np.uint8],
         is_pair: bool,
@@ -382,4 +379,4 @@ def load_scanner() -> Callable[..., int]:
             return NOT_PLAIN
         return scan_records(data, is_pair, tokens, values, records, cursors, spans, table, keys, arena, starts, used)
 
-    return scan
+    return compiled(scan, is_cached=True)

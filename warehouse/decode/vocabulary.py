@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from warehouse.decode.words import count_trailing_zeros, load_8
+from warehouse.decode.machine import compiled, count_trailing_zeros, inlined, load_8
 from warehouse.records import LIMITS
 
 INVALID, FULL = -1, -2
@@ -28,8 +27,6 @@ _EVERY_128 = np.uint64(0x8080808080808080)
 _LOWER_HALF = np.uint64(0xFFFFFFFF)
 _UPPER_HALF = np.uint64(0xFFFFFFFF << 32)
 _LONG = np.uint64(0xFF << 56)
-
-_jit = njit(nogil=True, _nrt=False, forceinline=True)  # becomes part of `scan.load_scanner`; why so, is said there
 
 
 class Vocabulary:
@@ -70,13 +67,12 @@ class Vocabulary:
         return self.arena[self.starts[first] : self.used[1]].tobytes()
 
 
-@_jit
+@inlined
 def _hash(key: Any) -> Any:
     mixed = key * np.uint64(0x9E3779B97F4A7C15)
     return mixed ^ (mixed >> np.uint64(32))
 
 
-@_jit
 def _fill(table: NDArray[np.uint64], keys: NDArray[np.uint64]) -> None:
     mask = np.uint64(len(table) - 1)
     for token in range(len(keys)):
@@ -87,7 +83,10 @@ def _fill(table: NDArray[np.uint64], keys: NDArray[np.uint64]) -> None:
         table[slot] = (mixed & _UPPER_HALF) | np.uint64(token + 1)
 
 
-@_jit
+_fill = compiled(_fill, is_cached=True)
+
+
+@inlined
 def _end_of_string(data: NDArray[np.uint8], i: int) -> int:
     """Give the place of the quote that ends a string, or INVALID."""
     while data[i] != _QUOTE:
@@ -99,7 +98,7 @@ def _end_of_string(data: NDArray[np.uint8], i: int) -> int:
     return i
 
 
-@_jit
+@inlined
 def _is_same(data: NDArray[np.uint8], start: int, end: int, arena: NDArray[np.uint8], first: int) -> Any:
     for k in range(end - start):
         if arena[first + k] != data[start + k]:
@@ -107,7 +106,7 @@ def _is_same(data: NDArray[np.uint8], start: int, end: int, arena: NDArray[np.ui
     return arena[first + end - start] == _NEWLINE
 
 
-@_jit
+@inlined
 def intern(
     data: NDArray[np.uint8],
     start: int,
