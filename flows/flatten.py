@@ -1,9 +1,10 @@
-"""The flow that only flattens: raw packs into the lake's tables."""
+"""The flow that only flattens: raw packs into the lake's tables and its catalogue."""
 
 from __future__ import annotations
 
 from prefect import flow
 
+from flows.catalogue import make_catalogue
 from flows.shards import TASKS, BuildSummary, run_shards
 from warehouse.lake import Lake
 from warehouse.plan import plan_flatten
@@ -22,4 +23,7 @@ def flatten(
     home = Lake(lake)
     home.require()
     plan = plan_flatten(home, datasets, force=force)
-    return BuildSummary.of(run_shards(flatten_shard, plan.jobs, workers, is_quiet), plan.n_done, plan.n_changed)
+    summaries = run_shards(flatten_shard, plan.jobs, workers, is_quiet)
+    if home.is_local:
+        make_catalogue(lake)
+    return BuildSummary.of(summaries, plan.n_done, plan.n_changed)

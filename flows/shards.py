@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,7 +63,8 @@ class BuildSummary:
 
 def _is_worth_retrying(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
     error = state.result(raise_on_failure=False)
-    return not isinstance(error, WarehouseError | BrokenProcessPool)
+    # A pool that broke, or was shut down when another shard failed, raises RuntimeError or cancels what was waiting.
+    return not isinstance(error, WarehouseError | BrokenProcessPool | RuntimeError | CancelledError)
 
 
 @task(
@@ -96,7 +97,7 @@ def run_shards(work: ShardWork, jobs: Sequence[ShardJob], workers: int, is_quiet
     if not jobs:
         return []
     summaries: list[ShardSummary] = []
-    n_workers = min(workers or os.cpu_count() or 1, len(jobs))
+    n_workers = min(workers or _count_cores(), len(jobs))
     with _pool(n_workers) as pool, _progress(len(jobs), is_quiet) as advance:
         for first in range(0, len(jobs), _MAX_SUBMITTED):
             futures = [
@@ -113,6 +114,11 @@ def run_shards(work: ShardWork, jobs: Sequence[ShardJob], workers: int, is_quiet
                     "what is committed is kept"
                 ) from e
     return summaries
+
+
+def _count_cores() -> int:
+    """Count the cores that this process may use, which a container or a scheduler can make fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

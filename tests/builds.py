@@ -170,7 +170,7 @@ def good_units(mirror: Mirror) -> Iterator[UnitId]:
 
 def take_steps(monkeypatch: pytest.MonkeyPatch, step: Callable[[str], None]) -> None:
     """Call a function with the table's name before a part is moved, and with `-files` before a commit is removed."""
-    move, remove = Lake._move, Lake.remove_commit
+    move, remove = Lake._move, Lake.remove_shard
 
     def moving(lake: Lake, temporary: str, path: str) -> None:
         assert Path(temporary).parent == Path(lake.root, ".tmp")
@@ -182,4 +182,4 @@ def take_steps(monkeypatch: pytest.MonkeyPatch, step: Callable[[str], None]) -> 
         remove(lake, shard)
 
     monkeypatch.setattr(Lake, "_move", moving)
-    monkeypatch.setattr(Lake, "remove_commit", removing)
+    monkeypatch.setattr(Lake, "remove_shard", removing)

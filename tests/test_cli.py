@@ -257,3 +257,39 @@ def test_hostile_tokens_are_drawn_and_not_obeyed(run: Run, tmp_path: Path) -> No
     assert "\x1b]" not in out
     assert "\u202e" not in out
     assert "[red]x[/red]" in out
+
+
+def test_a_ranking_without_a_figure_to_rank_by_says_so(run: Run, built_lake: Lake) -> None:
+    query = "SELECT token FROM token_stats GROUP BY token HAVING sum(n_random) = 0 ORDER BY token LIMIT 1"
+    (row,) = json.loads(run("sql", query, "--format", "json")[1])
+    code, out, err = run("top", row["token"], "--by", "mean")
+    assert (code, out) == (1, "")
+    assert "no random sample has it" in err
+    assert "--by max" in err
+    code, _, err = run("top", FAMOUS_TOKEN, "--model", "gpt2-xl", "--layer", "40")
+    assert code == 1
+    assert "others are" in err
+
+
+@pytest.mark.parametrize("value", ["MAP {1: 2}", "DATE 'infinity'", "'a'::BLOB", "DATE '2020-01-01'", "INTERVAL 1 DAY"])
+@pytest.mark.parametrize("form", ["table", "json", "csv", "parquet"])
+def test_a_column_of_an_odd_type_is_printed_or_refused_in_one_line(built_lake: Lake, value: str, form: str) -> None:
+    arguments = ["sql", f"SELECT {value} AS x", "--lake", built_lake.root, "--format", form]
+    done = subprocess.run([sys.executable, "-m", "warehouse", *arguments], capture_output=True, check=False)
+    assert done.returncode in (0, 1)
+    assert bool(done.stdout) == (done.returncode == 0)
+    assert b"Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith(b"error: ")]) == done.returncode
+
+
+def test_a_registered_dataset_is_in_the_catalogue_at_once(run: Run, xl_mirror: Mirror, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    build(lake, xl_mirror.root, ["gpt2-xl"], xl_mirror.selection)
+    build_catalogue(lake)
+    (tmp_path / "mine.toml").write_text(
+        '[[dataset]]\nmodel = "mine"\ncomponent = "mlp"\nkind = "neuron"\nper = "token"\nn_layers = 1\n'
+        'units_per_layer = 1\npaths = ["{layer}/{unit}.json"]\n'
+    )
+    assert run("register", str(tmp_path / "mine.toml"), "--lake", lake.root)[:2] == (0, "mine/mlp\n")
+    out = run("sql", "SELECT kind FROM datasets WHERE model = 'mine'", "--lake", lake.root, "--format", "json")[1]
+    assert json.loads(out) == [{"kind": "neuron"}]

@@ -142,7 +142,7 @@ def test_only_parts_of_committed_shards_are_the_lakes(tmp_path: Path, xl_mirror:
     lake = Lake(tmp_path)
     build(lake, xl_mirror.root, selection=xl_mirror.selection)
     first, second = lake.shards()
-    lake.remove_commit(first)
+    Path(lake.part_path("files", first)).unlink()
     assert lake.shards("records") == [first, second]
     for table in ("records", "units", "token_stats", "files"):
         assert lake.parts(table) == [lake.part_path(table, second)]
@@ -254,3 +254,9 @@ def test_a_lake_can_lie_on_a_filesystem_that_is_no_disk(xl_mirror: Mirror, tmp_p
     assert build(remote, xl_mirror.root, selection=xl_mirror.selection) == []
     remote.require()
     assert remote.fs.ls("/some/lake/.tmp") == []
+
+
+@pytest.mark.parametrize("name", ["unit=5", "rank=", "a=b/lake"])
+def test_no_lake_is_in_a_folder_that_readers_would_take_for_a_column(tmp_path: Path, name: str) -> None:
+    with pytest.raises(LakeError, match="for a column"):
+        Lake(tmp_path / name)

@@ -140,7 +140,7 @@ def test_a_file_beyond_the_limit_is_a_rejected_row_without_bytes(tmp_path: Path,
     assert (summary.ok, summary.rejected) == (7, 1)
     row = file_rows(lake)[3]
     assert (row["bytes"], row["sha256"]) == (None, None)
-    assert "268,435,457 bytes" in row["error"]
+    assert f"{LIMITS.file_bytes + 1:,} bytes" in row["error"]
     assert plan(lake, xl_tree, selection=LAYER_0).jobs == ()
 
 

@@ -15,6 +15,8 @@ from warehouse.errors import WarehouseError
 from warehouse.output import Format, console, emit, printable
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from flows.shards import BuildSummary
     from warehouse.plan import Selection
     from warehouse.reader import LakeReader
@@ -122,14 +124,18 @@ def register(
     lake: LakeOption = DEFAULT_LAKE,
 ) -> None:
     """Register datasets of another model in this lake: from then on they are like the built-in ones."""
+    from warehouse.catalogue import build_catalogue
     from warehouse.lake import Lake
 
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise WarehouseError(f"cannot read {file}: {e}") from e
-    for dataset in Lake(lake).register(text, str(file)):
+    home = Lake(lake)
+    for dataset in home.register(text, str(file)):
         sys.stdout.write(f"{dataset.key}\n")
+    if home.catalogue_path.exists():
+        build_catalogue(home)
 
 
 @app.command()
@@ -142,6 +148,8 @@ def status(
 ) -> None:
     """Show which files are expected, ok, absent, rejected, failed or missing, by dataset and layer."""
     import polars as pl
+
+    from warehouse.catalogue import is_current
 
     with _open(lake) as reader:
         coverage = reader.sql(
@@ -159,6 +167,9 @@ def status(
             "AND model = coalesce($model, model) AND component = coalesce($component, component) ORDER BY ALL LIMIT 6",
             {"model": model, "component": component},
         )
+        is_behind = not is_current(reader.lake)
+    if is_behind:
+        _note(f"the lake has changed since its catalogue was made: warehouse catalogue --lake {lake}")
     hidden = coverage.height - shown.height
     if hidden:
         _note(f"{hidden} more layers of which nothing is built: --all shows them")
@@ -187,16 +198,9 @@ def top(
     Example: warehouse top " Avengers" --by share
     """
     with _open(lake) as reader:
-        if key is None:
-            found = reader.top_units(token, k, model, component, layer, by)  # type: ignore[arg-type]
-        else:
-            found = reader.top_units_by_pair(token, key, k, model, component, layer, by)  # type: ignore[arg-type]
+        found = _rank(reader, token, key, k, model, component, layer, by)
         if found.is_empty():
-            near = reader.near_tokens(token)
-            hint = f"; like it are {', '.join(map(repr, near))}" if near else ""
-            raise WarehouseError(
-                f"no unit here is active on {token!r}{'' if key is None else f' with key {key!r}'}{hint}"
-            )
+            raise WarehouseError(_explain_nothing(reader, token, key, by))
     emit(found, form)
 
 
@@ -271,7 +275,7 @@ def demo(
 ) -> None:
     """Make a small mirror of all nine datasets with made-up activations, build it, and ask it a few questions."""
     _prepare_prefect()
-    from flows.demo import run_demo
+    from warehouse.demo import run_demo
 
     run_demo(folder, workers, quiet, console())
 
@@ -324,6 +328,34 @@ def _open(lake: str) -> LakeReader:
     import warehouse
 
     return warehouse.open(lake)
+
+
+def _rank(
+    reader: LakeReader,
+    token: str,
+    key: str | None,
+    k: int,
+    model: str | None,
+    component: str | None,
+    layer: int | None,
+    by: str,
+) -> pl.DataFrame:
+    if key is None:
+        return reader.top_units(token, k, model, component, layer, by)  # type: ignore[arg-type]
+    return reader.top_units_by_pair(token, key, k, model, component, layer, by)  # type: ignore[arg-type]
+
+
+def _explain_nothing(reader: LakeReader, token: str, key: str | None, by: str) -> str:
+    """Say why a ranking is empty: only other units have the token, or not the figure to rank by, or none has it."""
+    what = repr(token) if key is None else f"{token!r} with key {key!r}"
+    if not _rank(reader, token, key, 1, None, None, None, by).is_empty():
+        return f"no unit of this --model, --component and --layer is active on {what}, but others are"
+    if not _rank(reader, token, key, 1, None, None, None, "max").is_empty():
+        why = "no random sample has it" if by == "mean" else "none of them has what it is divided by"
+        return f"units are active on {what}, but {why}: --by max ranks them"
+    near = reader.near_tokens(token)
+    hint = f"; like it are {', '.join(map(repr, near))}" if near else ""
+    return f"no unit here is active on {what}{hint}"
 
 
 def _select(layers: str | None, units: str | None) -> Selection:

@@ -38,6 +38,10 @@ Number = TypeVar("Number", np.int32, np.float32)
 ROW_GROUP_VALUES = 2_500_000
 """Activations that a flattener holds before it wants to be flushed: 256 units of GPT-2 XL, and a bound on memory."""
 
+_ROW_GROUP_RECORDS = 250_000
+_ROW_GROUP_TEXTS = 500_000
+_ROW_GROUP_BYTES = 64 * 2**20
+
 _HEADER = ("mean", "variance", "skewness", "kurtosis", "quantile_boundaries")
 
 
@@ -69,8 +73,14 @@ class Flattener:
 
     @property
     def is_full(self) -> bool:
-        """Whether enough is gathered for a row group."""
-        return bool(self._cursors[1] >= ROW_GROUP_VALUES)
+        """Whether enough is gathered for a row group, of whatever there is most of: files can be odd on purpose."""
+        n_texts, n_bytes = self._vocabulary.used
+        return bool(
+            self._cursors[1] >= ROW_GROUP_VALUES
+            or self._cursors[2] >= _ROW_GROUP_RECORDS
+            or n_texts + len(self._strings) >= _ROW_GROUP_TEXTS
+            or n_bytes >= _ROW_GROUP_BYTES
+        )
 
     def add(self, layer: int, unit: int, data: bytes) -> str:
         """Decode one unit's file and append its records.

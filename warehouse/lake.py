@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from warehouse.datasets import Dataset, builtin_datasets, parse_registration
 from warehouse.errors import InvalidRegistration, LakeError
 from warehouse.parts import PARQUET_OPTIONS, Commit, Shard
+from warehouse.schema import TABLES
 
 CATALOGUE_NAME = "warehouse.duckdb"
 FORMAT_VERSION = 1
@@ -55,6 +56,10 @@ class Lake:
         self.root = self.root.rstrip("/")
         self.url = os.fspath(url)
         self.is_local = isinstance(self.fs, fsspec.implementations.local.LocalFileSystem)
+        if named := re.search(r"[^/]*=[^/]*", self.root):
+            raise LakeError(
+                f"no lake can be at {self.url}: readers of partitioned Parquet would take {named[0]!r} for a column"
+            )
 
     def __reduce__(self) -> tuple[type[Lake], tuple[str]]:
         return (Lake, (self.url,))
@@ -173,14 +178,17 @@ class Lake:
                 if facts.get("format") != FORMAT_VERSION:
                     return None
                 columns = part.read(columns=["unit", "status", "sha256", "etag"]).to_pydict()
-            except pa.ArrowInvalid:
+            except (pa.ArrowException, OSError, ValueError, KeyError):
                 return None
         return Commit(facts["source"], facts["path"], *map(tuple, columns.values()))
 
-    def remove_commit(self, shard: Shard) -> None:
-        """Take a shard out of the lake, before its parts are replaced."""
-        path = self.part_path("files", shard)
-        self._remove(path)
+    def remove_shard(self, shard: Shard) -> None:
+        """Take a shard out of the lake before its parts are replaced: its commit first, then the others.
+
+        A reader whose catalogue names these parts gets an error until the new ones are there, and never a mixture.
+        """
+        for table in ("files", *(table for table in TABLES if table != "files")):
+            self._remove(self.part_path(table, shard))
 
     # writing -------------------------------------------------------------------------------------------------------
 

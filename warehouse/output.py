@@ -47,8 +47,16 @@ def emit(frame: pl.DataFrame, form: Format, title: str = "") -> None:
     """Print a frame on stdout.
 
     Raises:
-        WarehouseError: Parquet was asked for and stdout is a terminal.
+        WarehouseError: Parquet was asked for and stdout is a terminal, or a column's type cannot be printed so.
     """
+    try:
+        _emit(frame, form, title)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, TypeError, ValueError, OverflowError) as e:
+        types = ", ".join(f"{name} {kind}" for name, kind in frame.schema.items())
+        raise WarehouseError(f"cannot print these columns as {form}, cast the odd one to VARCHAR: {types}") from e
+
+
+def _emit(frame: pl.DataFrame, form: Format, title: str) -> None:
     if form is Format.json:
         sys.stdout.write(frame.write_json() + "\n")
     elif form is Format.csv:

@@ -108,6 +108,7 @@ def plan_build(
         UnknownDataset: a name is not known.
         SourceMismatch: without `force`, where the lake holds some of these shards from another source.
     """
+    names = [name.strip("/") for name in names]
     jobs, n_done, n_changed = [], 0, 0
     others: dict[str, int] = {}
     committed = set(lake.shards(table))
@@ -152,7 +153,7 @@ def plan_flatten(lake: Lake, names: Sequence[str], *, force: bool) -> Plan:
     for shard in packs:
         pack, commit = lake.read_commit(shard, "raw"), lake.read_commit(shard)
         if pack is None:
-            continue
+            raise LakeError(f"the raw pack of {shard} in {lake.url} is damaged: run 'warehouse extract --force' again")
         if commit is not None and not force:
             if (pack.units, pack.hashes) == (commit.units, commit.hashes):
                 n_done += 1
@@ -185,7 +186,8 @@ def _has_changed(source: Source, dataset: Dataset, shard: Shard, commit: Commit)
     template = commit.path or source.resolve(dataset, shard.layer, commit.units)
     if not template:
         return False
-    return any(
-        source.current_mark(template, shard.layer, unit) != mark
-        for unit, mark in zip(commit.units, commit.marks, strict=True)
-    )
+    for unit, mark in zip(commit.units, commit.marks, strict=True):
+        marks = (source.current_mark(path, shard.layer, unit) for path in (template, *dataset.paths))
+        if next((found for found in marks if found is not None), None) != mark:
+            return True
+    return False

@@ -22,10 +22,10 @@ SECTIONS: tuple[Section, ...] = ("top", "random", "quantile")
 class Limits:
     """Bounds on one file, so that no file can take the machine down.
 
-    The largest file known is a token-pair unit of some 200,000 values; these leave two orders of magnitude.
+    The largest file known is a token-pair unit of some 200,000 values; these leave a factor of 40.
     """
 
-    file_bytes: int = 256 * 2**20
+    file_bytes: int = 64 * 2**20
     """Bytes of one file, after decompression."""
     nesting: int = 64
     """Depth of containers."""
@@ -33,10 +33,12 @@ class Limits:
     """Tokens of one record."""
     token_bytes: int = 4_096
     """UTF-8 bytes of one token."""
-    unit_values: int = 32_000_000
+    unit_values: int = 8_000_000
     """Activations of one unit, over all its records; also bounds its tokens."""
     unit_records: int = 1_000_000
     """Records of one unit, and apart from that its quantile buckets."""
+    boundaries: int = 1_000
+    """Quantile boundaries of one unit."""
 
 
 LIMITS = Limits()

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -61,13 +61,15 @@ class ShardSummary:
 def build_shard(job: ShardJob) -> ShardSummary:
     """Fetch a shard's files, flatten them and commit the shard.
 
+    A shard that the lake holds stays as it was where files of it that were good fail now; the summary counts them.
+
     Raises:
         SourceError: the source is not there.
         LakeError: the lake cannot be written.
     """
     source = Source(job.source)
     template = source.resolve(job.dataset, job.shard.layer, job.units)
-    fetched = source.fetch(template or job.dataset.paths[0], job.shard.layer, job.units)
+    fetched = source.fetch_any(job.dataset, template, job.shard.layer, job.units)
     return _commit_shard(job, fetched, source.url, template)
 
 
@@ -87,7 +89,7 @@ def extract_shard(job: ShardJob) -> ShardSummary:
         part.commit_facts = {"source": source.url, "path": template}
         rows: list[dict[str, object]] = []
         held = 0
-        for fetched in source.fetch(template or job.dataset.paths[0], job.shard.layer, job.units):
+        for fetched in source.fetch_any(job.dataset, template, job.shard.layer, job.units):
             rows.append(_file_row(fetched) | {"content": fetched.data})
             statuses[fetched.status] += 1
             held += len(fetched.data or b"")
@@ -126,7 +128,7 @@ def _commit_shard(job: ShardJob, files: Iterable[Fetched], source: str, template
     tables = ("records", "units", "pair_stats" if job.dataset.per == "token_pair" else "token_stats")
     rows: list[dict[str, object]] = []
     n_records = 0
-    with _lake_errors(job):
+    with _lake_errors(job), suppress(_GoodFilesFailed):
         with ExitStack() as stack:
             parts = {table: stack.enter_context(lake.write_part(table, job.shard)) for table in tables}
             for fetched in files:
@@ -134,12 +136,26 @@ def _commit_shard(job: ShardJob, files: Iterable[Fetched], source: str, template
                 if flattener.is_full:
                     n_records += _flush(flattener, parts)
             n_records += _flush(flattener, parts)
-            lake.remove_commit(job.shard)  # the parts are whole: from here on the old ones are replaced
+            _keep_good_files(lake, job.shard, rows)
+            lake.remove_shard(job.shard)  # the new parts are whole: from here on they take the old ones' place
         with lake.write_part("files", job.shard) as part:
             part.commit_facts = {"source": source, "path": template}
             part.write(pa.Table.from_pylist(rows, schema=arrow_schema("files")))
     statuses = Counter(str(row["status"]) for row in rows)
     return _summary(job, statuses, sum(int(str(row["bytes"] or 0)) for row in rows), n_records, started)
+
+
+class _GoodFilesFailed(Exception):
+    """Files that the lake holds could not be had again, so the shard stays as it was."""
+
+
+def _keep_good_files(lake: Lake, shard: Shard, rows: list[dict[str, object]]) -> None:
+    """Stop a shard from being replaced by one that lost files to a failing source."""
+    commit = lake.read_commit(shard)
+    if commit is not None:
+        good = {unit for unit, status in zip(commit.units, commit.statuses, strict=True) if status == "ok"}
+        if any(row["status"] == "failed" and row["unit"] in good for row in rows):
+            raise _GoodFilesFailed
 
 
 def end_with_parent() -> None:
@@ -158,8 +174,9 @@ def end_with_parent() -> None:
 def _lake_errors(job: ShardJob) -> Iterator[None]:
     try:
         yield
-    except OSError as e:
-        raise LakeError(f"cannot write {job.shard} to {job.lake}: {e.strerror or e}") from e
+    except (OSError, pa.ArrowException) as e:
+        reason = e.strerror if isinstance(e, OSError) and e.strerror else e
+        raise LakeError(f"cannot write {job.shard} to {job.lake}: {reason}") from e
 
 
 def _add(flattener: Flattener, layer: int, fetched: Fetched) -> dict[str, object]:

@@ -131,6 +131,30 @@ class Source:
                     reason = f"{type(content).__name__}: {_URL.sub(lambda url: _without_secrets(url[0]), str(content))}"
                     yield Fetched(unit, "failed", uri, now, error=reason[:500])
 
+    def fetch_any(self, dataset: Dataset, template: str, layer: int, units: Sequence[int]) -> Iterator[Fetched]:
+        """Read the files of some units, in order, under whichever of the dataset's paths each is.
+
+        Args:
+            dataset: whose units.
+            template: the path that most are under, from `resolve`; "" where there are none.
+            layer: the units' layer.
+            units: which.
+
+        Yields:
+            One result for each unit, as `fetch`; one is absent where no path has it.
+        """
+        others = [path for path in dataset.paths if path != template] if template else []
+        n = 1 if self.is_local else _BATCH
+        for first in range(0, len(units), n):
+            batch = units[first : first + n]
+            results = {f.unit: f for f in self.fetch(template or dataset.paths[0], layer, batch)}
+            for other in others:
+                absent = [unit for unit in batch if results[unit].status == "absent"]
+                if not absent:
+                    break
+                results |= {f.unit: f for f in self.fetch(other, layer, absent) if f.status != "absent"}
+            yield from (results[unit] for unit in batch)
+
     def current_mark(self, template: str, layer: int, unit: int) -> str | None:
         """Give a local file's mark as it is now, None where there is no file."""
         try:

@@ -280,12 +280,14 @@ def pair_statistics(
     kept: list[tuple[IntArray, NDArray[np.int64], IntArray, FloatArray]] = []
     for unit in range(len(first_records) - 1):
         unit_values = values[value_at[unit] : value_at[unit + 1]]
+        unit_tokens = tokens[token_at[unit] : token_at[unit + 1]]
+        most_pairs = min(len(unit_values), len(np.unique(unit_tokens)) ** 2)
         pairs, counts, sums = _count_pairs(
-            tokens[token_at[unit] : token_at[unit + 1]],
+            unit_tokens,
             unit_values,
             records[first_records[unit] : first_records[unit + 1]],
             n_vocabulary,
-            1 << (2 * len(unit_values) + 2).bit_length(),
+            1 << (2 * most_pairs + 2).bit_length(),
         )
         strength = np.maximum(sums[:, _MAX], -sums[:, _MIN])
         if len(pairs) > MAX_PAIRS:

@@ -94,7 +94,11 @@ BREAKS: list[tuple[str, str, UnitId, Break]] = [
     ("positives_sum_up", "token_stats", NEURON, lambda rows: double(rows[0], "sum_positive")),
     ("positives_sum_up", "token_stats", NEURON, lambda rows: rows.pop()),
     ("positives_sum_up", "token_stats", NEURON, lambda rows: rows.clear()),
-    ("counts_sum_up", "token_stats", NEURON, lambda rows: double(rows[0], "n_active")),
+    ("token_stats_agree", "token_stats", NEURON, lambda rows: rows[0].update(token="a token of no record")),
+    ("token_stats_agree", "token_stats", NEURON, lambda rows: rows.clear()),
+    *(("token_stats_agree", "token_stats", NEURON, set_17(column)) for column in arrow_schema("token_stats").names[2:]),
+    ("pair_stats_complete", "pair_stats", HEAD, lambda rows: rows.clear()),
+    ("pair_stats_complete", "pair_stats", HEAD, lambda rows: rows.pop()),
     ("max_agrees", "records", NEURON, lambda rows: double(rows[0], "max_activation")),
     ("max_agrees", "records", NEURON, lambda rows: rows[0].update(argmax=(rows[0]["argmax"] + 1) % 8)),  # type: ignore[operator]
     ("max_agrees", "units", HEAD, lambda rows: double(rows[0], "max_activation")),

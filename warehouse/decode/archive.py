@@ -15,10 +15,10 @@ import zlib
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from warehouse.decode.describe import quote
+from warehouse.decode.machine import cached, inlined
 from warehouse.errors import MalformedFile
 from warehouse.records import Limits
 
@@ -142,7 +142,7 @@ def _check_spans(rows: NDArray[np.int64], directory_start: int) -> None:
         raise MalformedFile("a zip archive whose files reach into its directory")
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def _read(data: NDArray[np.uint8], at: int, n_bytes: int) -> int:
     number = 0
     for i in range(n_bytes):
@@ -150,7 +150,7 @@ def _read(data: NDArray[np.uint8], at: int, n_bytes: int) -> int:
     return number
 
 
-@njit(cache=True, nogil=True)
+@cached
 def _walk(data: NDArray[np.uint8], at: int, end: int, rows: NDArray[np.int64]) -> tuple[int, int]:
     """Fill one row for each entry of the central directory; give a problem or 0, and the entries read."""
     n = 0

@@ -7,11 +7,11 @@ import re
 
 import numpy as np
 import orjson
-from numba import njit
 from numpy.typing import NDArray
 
 from warehouse.decode.container import BYTE_ORDER_MARK
 from warehouse.decode.describe import one_line
+from warehouse.decode.machine import cached
 from warehouse.errors import MalformedFile
 from warehouse.records import Limits
 
@@ -53,7 +53,7 @@ def load_json(data: bytes, limits: Limits) -> object:
         raise MalformedFile(f"broken JSON: {one_line(e)}") from e
 
 
-@njit(cache=True, nogil=True)
+@cached
 def _measure(text: NDArray[np.uint8]) -> tuple[int, int, int]:
     """Count how deep a JSON text is nested, its containers, and its commas outside strings."""
     depth = deepest = n_containers = n_commas = 0

@@ -153,8 +153,8 @@ def _read_boundaries(value: object, limits: Limits) -> list[float] | None:
         return None
     if isinstance(value, Tensor):
         array = view_array(value, 1, where, limits)
-        value = array.tolist() if len(array) <= limits.unit_records else value
-    if not isinstance(value, (list, tuple)) or len(value) > limits.unit_records:
-        raise MalformedFile(f"{where}: {describe(value)}, not a list of numbers")
+        value = array.tolist() if len(array) <= limits.boundaries else value
+    if not isinstance(value, (list, tuple)) or len(value) > limits.boundaries:
+        raise MalformedFile(f"{where}: {describe(value)}, not a list of at most {limits.boundaries} numbers")
     boundaries = [read_float(item, f"{where}[{i}]", limits) for i, item in enumerate(value)]
     return [float("nan") if boundary is None else boundary for boundary in boundaries]

@@ -1,4 +1,4 @@
-"""What compiled code that reads text needs of the machine: two ways to compile it, and three instructions.
+"""What compiled code that reads text needs of the machine: three ways to compile it, and three instructions.
 
 Numba counts references to arrays at every call and return. Functions compiled here do not, which more than doubles the
 scanner's speed: they may neither make nor keep an array.
@@ -14,23 +14,25 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+_BARE: dict[str, Any] = {"_nrt": False}
 
 
-def compiled(function: Function, *, is_cached: bool = False) -> Function:
-    """Compile a function without reference counts, as a part of those that call it or by itself.
-
-    Args:
-        function: takes arrays and numbers, gives numbers.
-        is_cached: keep the code on disk; one that calls functions of other files goes stale there.
-    """
-    options: Any = {"nogil": True, "cache": is_cached, "_nrt": False}
-    return cast(Function, njit(**options)(function))
+def compiled(function: Function) -> Function:
+    """Compile a function when its caller is compiled."""
+    return cast(Function, njit(nogil=True, **_BARE)(function))
 
 
 def inlined(function: Function) -> Function:
-    """Compile a function without reference counts into its callers: one that is called for every token."""
-    options: Any = {"nogil": True, "forceinline": True, "_nrt": False}
-    return cast(Function, njit(**options)(function))
+    """Compile a function into its callers: one that is called for every token."""
+    return cast(Function, njit(nogil=True, forceinline=True, **_BARE)(function))
+
+
+def cached(function: Function) -> Function:
+    """Compile a function that Python calls, and keep the code on disk.
+
+    Numba looks for changes in the function's own file alone, so what it calls must be in that file too.
+    """
+    return cast(Function, njit(nogil=True, cache=True, **_BARE)(function))
 
 
 @intrinsic

@@ -122,8 +122,9 @@ def _check_sizes(offset: object, size: object, stride: object) -> None:
     """Check the types of what places a tensor in its storage; `Tensor.to_array` checks that it lies within."""
     if type(size) is not tuple or type(stride) is not tuple or not len(size) == len(stride) <= MAX_DIMENSIONS:
         raise UnpicklingError("a tensor's size and stride are not two short tuples of equal length")
-    if set(map(type, (offset, *size, *stride))) != {int}:
-        raise UnpicklingError("a tensor's offset, size or stride is not an integer")
+    for number in (offset, *size, *stride):
+        if type(number) is not int:
+            raise UnpicklingError("a tensor's offset, size or stride is not an integer")
 
 
 def _rebuild_tensor(storage: object, offset: Any, size: Any, stride: Any, *_: object) -> Tensor:

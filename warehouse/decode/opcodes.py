@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from warehouse.decode.machine import inlined
 from warehouse.errors import MalformedFile
 from warehouse.records import Limits
 
@@ -99,7 +100,7 @@ def check_opcodes(data: bytes, start: int, limits: Limits) -> int:
     return int(at)
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def _read_number(code: NDArray[np.uint8], at: int, n_bytes: int) -> int:
     """Read a little-endian number; -1 where it is beyond 2**40, so that no sum with it overflows."""
     number = 0
@@ -111,7 +112,7 @@ def _read_number(code: NDArray[np.uint8], at: int, n_bytes: int) -> int:
     return number
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def _find_line(code: NDArray[np.uint8], at: int, longest: int) -> int:
     """Give where the line's newline is; -1 where there is none within `longest` bytes."""
     for i in range(at, min(len(code), at + longest)):
@@ -120,7 +121,7 @@ def _find_line(code: NDArray[np.uint8], at: int, longest: int) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def _parse_digits(code: NDArray[np.uint8], at: int, end: int) -> int:
     """Read a decimal memo index; -1 where it is not one."""
     if not 1 <= end - at <= 10:
@@ -133,7 +134,7 @@ def _parse_digits(code: NDArray[np.uint8], at: int, end: int) -> int:
     return number
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def _read_argument(code: NDArray[np.uint8], at: int) -> tuple[int, int, int]:
     """Read the argument of the opcode at `at`: give a problem or 0, its value or length, and where it ends."""
     n = len(code)
@@ -166,7 +167,7 @@ def _read_argument(code: NDArray[np.uint8], at: int) -> tuple[int, int, int]:
     return 0, number, end
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def _are_keys(stack: NDArray[np.uint8], first: int, end: int) -> bool:
     """Say whether the stack from `first` holds keys and values in turn, every key a string."""
     strings = 0

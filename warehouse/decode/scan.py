@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from warehouse.decode.machine import compiled, inlined
+from warehouse.decode.machine import cached, compiled, inlined
 from warehouse.decode.numbers import parse_float
 from warehouse.decode.vocabulary import FULL, intern
 from warehouse.records import LIMITS, FloatArray, IntArray
@@ -379,4 +379,4 @@ def load_scanner() -> Callable[..., int]:
             return NOT_PLAIN
         return scan_records(data, is_pair, tokens, values, records, cursors, spans, table, keys, arena, starts, used)
 
-    return compiled(scan, is_cached=True)
+    return cached(scan)

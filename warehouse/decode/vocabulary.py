@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from warehouse.decode.machine import compiled, count_trailing_zeros, inlined, load_8
+from warehouse.decode.machine import cached, count_trailing_zeros, inlined, load_8
 from warehouse.records import LIMITS
 
 INVALID, FULL = -1, -2
@@ -73,6 +73,7 @@ def _hash(key: Any) -> Any:
     return mixed ^ (mixed >> np.uint64(32))
 
 
+@cached
 def _fill(table: NDArray[np.uint64], keys: NDArray[np.uint64]) -> None:
     mask = np.uint64(len(table) - 1)
     for token in range(len(keys)):
@@ -81,9 +82,6 @@ def _fill(table: NDArray[np.uint64], keys: NDArray[np.uint64]) -> None:
         while table[slot] != 0:
             slot = (slot + np.uint64(1)) & mask
         table[slot] = (mixed & _UPPER_HALF) | np.uint64(token + 1)
-
-
-_fill = compiled(_fill, is_cached=True)
 
 
 @inlined
