@@ -27,8 +27,6 @@ ShardWork = Callable[[ShardJob], ShardSummary]
 TASKS: TaskRunner[PrefectFuture[Any]] = cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=64))
 """Tasks only wait for a process, so there may be more of them under way than processes."""
 
-_MAX_SUBMITTED = 256
-
 
 @dataclass(frozen=True, slots=True)
 class BuildSummary:
@@ -99,20 +97,16 @@ def run_shards(work: ShardWork, jobs: Sequence[ShardJob], workers: int, is_quiet
     summaries: list[ShardSummary] = []
     n_workers = min(workers or _count_cores(), len(jobs))
     with _pool(n_workers) as pool, _progress(len(jobs), is_quiet) as advance:
-        for first in range(0, len(jobs), _MAX_SUBMITTED):
-            futures = [
-                run_shard.with_options(task_run_name=str(job.shard)).submit(pool, work, job)
-                for job in jobs[first : first + _MAX_SUBMITTED]
-            ]
-            try:
-                for future in as_completed(futures):
-                    summaries.append(future.result())
-                    advance(summaries[-1])
-            except BrokenProcessPool as e:
-                raise WarehouseError(
-                    "a worker process died, most likely for want of memory: run again with fewer --workers; "
-                    "what is committed is kept"
-                ) from e
+        futures = [run_shard.with_options(task_run_name=str(job.shard)).submit(pool, work, job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                summaries.append(future.result())
+                advance(summaries[-1])
+        except BrokenProcessPool as e:
+            raise WarehouseError(
+                "a worker process died, most likely for want of memory: run again with fewer --workers; "
+                "what is committed is kept"
+            ) from e
     return summaries
 
 
