@@ -26,7 +26,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Ask questions across every neuron, attention head and autoencoder latent of OpenAI's collated activations.",
     epilog="--debug, anywhere, shows the traceback of an error.",
 )
 export_app = typer.Typer(no_args_is_help=True, help="Give data out in the forms that other tools take.")
@@ -53,6 +52,23 @@ _PREFECT_SERVICES = (
     "CANCELLATION_CLEANUP", "CLEANUP_RECONCILER", "EVENT_PERSISTER", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS",
     "REPOSSESSOR", "SCHEDULER", "TASK_RUN_RECORDER", "TRIGGERS",
 )  # fmt: skip
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"warehouse {version('activation-warehouse')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Ask questions across every neuron, attention head and autoencoder latent of OpenAI's collated activations."""
 
 
 @app.command()

@@ -8,7 +8,8 @@ most frequent token first, when the columns become tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import chain
 from typing import TypeVar, cast
 
 import numpy as np
@@ -153,18 +154,24 @@ class Flattener:
         self._odd += [len(self._texts) + k for k, text in enumerate(texts) if text is None]
         self._texts += texts
 
-    def _append(self, records: Iterable[ActivationRecord], section: int, bucket: int) -> None:
+    def _append(self, records: Sequence[ActivationRecord], section: int, bucket: int) -> None:
+        if not records:
+            return
         strings = self._strings
-        for rank, record in enumerate(records):
-            n_tokens, n_values = len(record.tokens), len(record.activations)
-            self._reserve(n_tokens, n_values, 1)
-            token_at, value_at, row = self._cursors
-            self._tokens[token_at : token_at + n_tokens] = [
-                strings.setdefault(token, ~len(strings)) for token in record.tokens
-            ]
-            self._values[value_at : value_at + n_values] = record.activations
-            self._records[row] = (section, bucket, rank, n_tokens, n_values)
-            self._cursors += (n_tokens, n_values, 1)
+        tokens = list(chain.from_iterable(record.tokens for record in records))
+        for token in dict.fromkeys(tokens):
+            if token not in strings:
+                strings[token] = ~len(strings)
+        numbers = np.fromiter(map(strings.__getitem__, tokens), np.int32, len(tokens))
+        values = np.concatenate([record.activations for record in records])
+        self._reserve(len(tokens), len(values), len(records))
+        token_at, value_at, row = self._cursors
+        self._tokens[token_at : token_at + len(tokens)] = numbers
+        self._values[value_at : value_at + len(values)] = values
+        self._records[row : row + len(records)] = [
+            (section, bucket, rank, len(record.tokens), len(record.activations)) for rank, record in enumerate(records)
+        ]
+        self._cursors += (len(tokens), len(values), len(records))
 
     def _reserve(self, n_tokens: int, n_values: int, n_records: int) -> None:
         self._tokens = _with_room(self._tokens, self._cursors[0] + n_tokens)
