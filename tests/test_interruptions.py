@@ -7,6 +7,8 @@ import os
 import random
 import resource
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -225,3 +227,25 @@ def test_two_builds_at_once_of_one_lake_end_in_the_same_content(
     assert [worker.exitcode for worker in workers] == [0, 0]
     assert leftovers(lake) == []
     assert [row["mean"] for shard in lake.shards() for row in read_part(lake, "units", shard)] == list(range(8))
+
+
+def test_ctrl_c_stops_says_how_to_go_on_and_leaves_whole_shards_alone(tmp_path: Path, xl_mirror: Mirror) -> None:
+    command = [sys.executable, "-m", "warehouse", "build", "gpt2-xl", "--source", str(xl_mirror.root)]
+    command += ["--lake", str(tmp_path)]  # all 624 shards, so that there is time
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    lake = Lake(tmp_path)
+    while not lake.shards():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
+    _, printed = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "stopped: run the same command again" in printed
+    assert "Traceback" not in printed
+    n_done = len(lake.shards())
+    assert 0 < n_done < 624
+    assert all(lake.read_commit(shard) is not None for shard in lake.shards())
+    time.sleep(1)
+    assert len(lake.shards()) == n_done  # no worker goes on by itself
+    lake.create()
+    assert leftovers(lake) == []

@@ -88,8 +88,11 @@ def build(
     """
     _prepare_prefect()
     from flows.build import build as flow
+    from flows.stopping import stoppable
 
-    _report(flow(datasets, source, lake, _select(layers, units), workers, force, quiet), lake, quiet)
+    with stoppable(_note):
+        summary = flow(datasets, source, lake, _select(layers, units), workers, force, quiet)
+    _report(summary, lake, quiet)
 
 
 @app.command()
@@ -106,8 +109,11 @@ def extract(
     """Only fetch: keep the files' bytes in the lake's raw packs, for flatten."""
     _prepare_prefect()
     from flows.extract import extract as flow
+    from flows.stopping import stoppable
 
-    _report(flow(datasets, source, lake, _select(layers, units), workers, force, quiet), lake, quiet)
+    with stoppable(_note):
+        summary = flow(datasets, source, lake, _select(layers, units), workers, force, quiet)
+    _report(summary, lake, quiet)
 
 
 @app.command()
@@ -121,8 +127,11 @@ def flatten(
     """Only flatten: turn raw packs into the lake's tables, without a source at hand."""
     _prepare_prefect()
     from flows.flatten import flatten as flow
+    from flows.stopping import stoppable
 
-    _report(flow(datasets, lake, workers, force, quiet), lake, quiet)
+    with stoppable(_note):
+        summary = flow(datasets, lake, workers, force, quiet)
+    _report(summary, lake, quiet)
 
 
 @app.command()
@@ -291,9 +300,11 @@ def demo(
 ) -> None:
     """Make a small mirror of all nine datasets with made-up activations, build it, and ask it a few questions."""
     _prepare_prefect()
+    from flows.stopping import stoppable
     from warehouse.demo import run_demo
 
-    run_demo(folder, workers, quiet, console())
+    with stoppable(_note):
+        run_demo(folder, workers, quiet, console())
 
 
 @export_app.command("neuron-records")
@@ -328,9 +339,6 @@ def main() -> None:
             traceback.print_exc()
         _note(f"error: {e}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        _note("stopped: run the same command again to go on where it was")
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

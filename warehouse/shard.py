@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -159,7 +160,11 @@ def _keep_good_files(lake: Lake, shard: Shard, rows: list[dict[str, object]]) ->
 
 
 def end_with_parent() -> None:
-    """Let this worker process end when the process that made its pool is gone, killed or not."""
+    """Let this worker process end when the process that made its pool is gone, killed or not, and not before.
+
+    Ctrl-C reaches every process of a terminal: the one in front decides, and a worker ends the shard it is at.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def wait() -> None:
         parent = multiprocessing.parent_process()
