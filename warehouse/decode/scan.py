@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from warehouse.decode.machine import cached, compiled, inlined
 from warehouse.decode.numbers import parse_float
-from warehouse.decode.vocabulary import FULL, intern
+from warehouse.decode.vocabulary import FULL, end_of_string, intern
 from warehouse.records import LIMITS, FloatArray, IntArray
 
 PADDING = b"\0" * 24
@@ -52,29 +52,18 @@ def _skip_space(data: NDArray[np.uint8], i: int) -> int:
 
 
 @compiled
-def _skip_string(data: NDArray[np.uint8], i: int) -> int:
-    """Pass a string from after its opening quote to after its closing one."""
-    while data[i] != _QUOTE:
-        if data[i] == _BACKSLASH:
-            i += 1
-        if data[i] < _SPACE:
-            return NOT_PLAIN
-        i += 1
-    return i + 1
-
-
-@compiled
 def _skip_value(data: NDArray[np.uint8], i: int) -> int:
     """Pass any value, with an eye for brackets and strings alone: the general decoder reads it."""
     depth = 0
     while True:
         byte = data[i]
         if byte == _QUOTE:
-            i = _skip_string(data, i + 1)
-            if i < 0 or depth == 0:
-                return i
-            continue
-        if byte == _OPEN_MAP or byte == _OPEN_LIST:
+            i = end_of_string(data, i + 1)
+            if i < 0:
+                return NOT_PLAIN
+            if depth == 0:
+                return i + 1
+        elif byte == _OPEN_MAP or byte == _OPEN_LIST:
             depth += 1
             if depth > _MAX_NESTING:
                 return NOT_PLAIN

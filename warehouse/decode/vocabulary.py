@@ -85,7 +85,7 @@ def _fill(table: NDArray[np.uint64], keys: NDArray[np.uint64]) -> None:
 
 
 @inlined
-def _end_of_string(data: NDArray[np.uint8], i: int) -> int:
+def end_of_string(data: NDArray[np.uint8], i: int) -> int:
     """Give the place of the quote that ends a string, or INVALID."""
     while data[i] != _QUOTE:
         if data[i] == _BACKSLASH:
@@ -138,7 +138,7 @@ def intern(
     if ends != 0:
         end = start + np.int64(count_trailing_zeros(ends) >> np.uint64(3))
     if ends == 0 or data[end] != _QUOTE:
-        end = _end_of_string(data, end)
+        end = end_of_string(data, end)
         if end < 0 or end - start > _MAX_TOKEN_BYTES:
             return INVALID, start
     length = end - start
