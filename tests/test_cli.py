@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -230,6 +231,13 @@ def test_every_command_and_option_says_what_it_is_for(run: Run) -> None:
     assert set(commands) >= set(
         ["build", "extract", "flatten", "catalogue", "status", "top", "unit", "sql", "check", "demo", "register"]
     )
+
+
+def test_the_query_that_the_help_of_sql_shows_lists_the_views(run: Run) -> None:
+    (query,) = re.findall(r'"(SELECT[^"]+)"', cli.sql.__doc__ or "")
+    code, out, _ = run("sql", query, "--format", "json")
+    assert code == 0
+    assert {"units", "records", "token_stats"} <= {row["view_name"] for row in json.loads(out)}
 
 
 @pytest.mark.parametrize(

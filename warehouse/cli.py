@@ -260,7 +260,7 @@ def sql(
 ) -> None:
     """Run one SELECT over the lake, read-only and boxed in: no other file, no network, no settings.
 
-    "FROM views" lists what there is to ask.
+    What there is to ask: "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal"
     """
     with _open(lake) as reader:
         emit(reader.sql(sys.stdin.read() if query == "-" else query), form)
