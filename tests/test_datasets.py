@@ -12,7 +12,7 @@ import warehouse
 from tests.builds import build, spell, write_units
 from warehouse.catalogue import build_catalogue
 from warehouse.checks import run_checks
-from warehouse.datasets import builtin_datasets, parse_registration, select_datasets
+from warehouse.datasets import activation_datasets, builtin_datasets, parse_registration, select_datasets
 from warehouse.errors import InvalidRegistration, UnknownDataset
 from warehouse.export import export_neuron_records, iterate_neuron_records
 from warehouse.lake import Lake
@@ -75,7 +75,7 @@ def with_path(path: str) -> str:
 
 
 def test_the_nine_datasets_are_2162832_files() -> None:
-    known = builtin_datasets()
+    known = activation_datasets()
     found = {key: (d.kind, d.per, d.n_layers, d.units_per_layer) for key, d in known.items()}
     assert found == EXPECTED
     assert sum(d.n_layers * d.units_per_layer for d in known.values()) == 2_162_832
@@ -112,7 +112,7 @@ def test_latents_have_every_variant_of_root_version_suffix_and_folder_with_the_s
 @pytest.mark.parametrize("dataset", builtin_datasets().values(), ids=lambda d: d.key)
 def test_every_fact_and_every_note_says_who_says_so(dataset: warehouse.datasets.Dataset) -> None:
     assert dataset.source.strip()
-    assert dataset.tokenizer == "gpt2"
+    assert dataset.tokenizer == ("gpt2" if dataset.holds == "activations" else None)
     for note in dataset.notes:
         assert note.text.endswith(".")
         assert note.source.strip()
@@ -121,7 +121,7 @@ def test_every_fact_and_every_note_says_who_says_so(dataset: warehouse.datasets.
 def test_both_neuron_datasets_and_no_other_warn_of_the_optimised_gelu() -> None:
     warned = {
         key
-        for key, d in builtin_datasets().items()
+        for key, d in activation_datasets().items()
         for note in d.notes
         if "GELU" in note.text and "0.0090" in note.text and "0.1736" in note.text and "30 Aug 2023" in note.source
     }
@@ -131,7 +131,7 @@ def test_both_neuron_datasets_and_no_other_warn_of_the_optimised_gelu() -> None:
 def test_a_model_means_all_of_its_datasets_and_each_is_given_once() -> None:
     known = builtin_datasets()
     assert [d.key for d in select_datasets(["gpt2-small", "gpt2-small/attn_write_norm", "gpt2-xl/"], known)] == [
-        key for key in known if key.startswith("gpt2-small/")
+        key for key in activation_datasets() if key.startswith("gpt2-small/")
     ] + ["gpt2-xl/mlp_post_act"]
 
 
@@ -140,6 +140,47 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_all_known_ones() -> No
         select_datasets(["gpt2-small/mlp_postact"], builtin_datasets())
     assert "did you mean gpt2-small/mlp_post_act" in str(caught.value)
     assert all(key in str(caught.value) for key in EXPECTED)
+
+
+# siblings ------------------------------------------------------------------------------------------------------------
+
+SIBLINGS = {
+    "gpt2-small/explanations": ("explanations", 12, 3072, "gpt2_small_data/explanations/{layer}/{unit}.jsonl"),
+    "gpt2-xl/explanations": ("explanations", 48, 6400, "data/explanations/{layer}/{unit}.jsonl"),
+    "gpt2-xl/related_neurons": (
+        "related_units", 48, 6400, "data/related-neurons/weight-based/{layer}/{unit}.json",
+    ),
+    "gpt2-xl/related_tokens_by_activation": (
+        "related_tokens", 48, 6400, "data/related-tokens/activation-based/{layer}/{unit}.json",
+    ),
+    "gpt2-xl/related_tokens_by_weight": (
+        "related_tokens", 48, 6400, "data/related-tokens/weight-based/{layer}/{unit}.json",
+    ),
+}  # fmt: skip
+
+
+def test_the_siblings_have_a_file_about_every_neuron_of_their_model() -> None:
+    found = {
+        key: (d.holds, d.n_layers, d.units_per_layer, *d.paths)
+        for key, d in builtin_datasets().items()
+        if key not in activation_datasets()
+    }
+    assert found == SIBLINGS
+    for key in SIBLINGS:
+        sibling = builtin_datasets()[key]
+        own = builtin_datasets()[f"{sibling.model}/{sibling.about_component}"]
+        assert (own.kind, own.n_layers, own.units_per_layer) == ("neuron", sibling.n_layers, sibling.units_per_layer)
+
+
+def test_a_model_does_not_mean_its_siblings_and_their_own_names_do() -> None:
+    known = builtin_datasets()
+    assert {d.holds for d in select_datasets(["gpt2-small", "gpt2-xl"], known)} == {"activations"}
+    assert [d.key for d in select_datasets(list(SIBLINGS), known)] == list(SIBLINGS)
+
+
+def test_explanations_of_both_models_warn_that_their_scores_cannot_be_compared() -> None:
+    for key in ("gpt2-small/explanations", "gpt2-xl/explanations"):
+        assert any("cannot be compared" in note.text for note in builtin_datasets()[key].notes)
 
 
 # registration --------------------------------------------------------------------------------------------------------
@@ -184,8 +225,8 @@ def test_a_registered_dataset_is_built_queried_checked_and_exported_like_a_built
 def test_a_lake_with_a_registration_knows_it_and_the_nine_and_another_lake_does_not(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     lake.register(REGISTRATION, "pythia.toml")
-    assert set(Lake(tmp_path / "lake").datasets()) == {*EXPECTED, "pythia-70m/mlp.out"}
-    assert set(Lake(tmp_path / "other").datasets()) == set(EXPECTED)
+    assert set(Lake(tmp_path / "lake").datasets()) == {*EXPECTED, *SIBLINGS, "pythia-70m/mlp.out"}
+    assert set(Lake(tmp_path / "other").datasets()) == {*EXPECTED, *SIBLINGS}
 
 
 def test_the_same_registration_twice_is_no_change(tmp_path: Path) -> None:
@@ -233,6 +274,9 @@ def test_registrations_with_like_names_do_not_replace_each_other(
         (change("component", "component = '.hidden'"), "component '.hidden'"),
         (change("component", "component = 'a=b'"), "component 'a=b'"),
         (change("component", 'component = "a\\nb"'), "component 'a\\nb'"),
+        (change("source", "holds = 'opinions'"), "$.dataset[0].holds"),
+        (change("source", "about = 'a/b'"), "about 'a/b'"),
+        (change("source", "about = 'mlp.in'"), "about is 'mlp.in'"),
         (change("text", "note = 'x'"), "$.dataset[0].notes[0]"),
     ],
 )  # fmt: skip

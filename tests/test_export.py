@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import warehouse
 from tests.builds import XL, Mirror, build, find_dataset, good_units, register_small, spell, write_units
 from warehouse.catalogue import build_catalogue
-from warehouse.datasets import Dataset, builtin_datasets
+from warehouse.datasets import Dataset, activation_datasets, builtin_datasets
 from warehouse.decode import decode
 from warehouse.errors import LakeError, UnknownDataset
 from warehouse.export import export_neuron_records, iterate_neuron_records
@@ -24,7 +24,7 @@ from warehouse.plan import Selection
 from warehouse.records import ActivationRecord, NeuronRecord, UnitId
 
 ALL = Selection()
-KEYS = sorted(builtin_datasets())
+KEYS = sorted(activation_datasets())
 
 
 def give_back(lake: Lake, dataset: Dataset, selection: Selection = ALL) -> dict[tuple[int, int], NeuronRecord]:
@@ -193,7 +193,7 @@ def test_an_export_can_be_built_again_into_the_same_tables(tmp_path: Path, built
     export_neuron_records(built_lake, ["gpt2-small", "gpt2-xl"], selection, tmp_path / "tree")
     again = Lake(tmp_path / "lake")
     build(again, tmp_path / "tree", ["gpt2-small", "gpt2-xl"], Selection((0, 1), tuple(range(7))))
-    for dataset in builtin_datasets().values():
+    for dataset in activation_datasets().values():
         first, second = give_back(built_lake, dataset), give_back(again, dataset)
         assert {u: spell(r) for u, r in first.items()} == {u: spell(r) for u, r in second.items()}
         assert first

@@ -278,6 +278,40 @@ def test_the_command_makes_the_units_it_is_asked_for(tmp_path: Path) -> None:
     assert set(read_tree(tmp_path)) == {f"data/collated-activations/3/{unit}.json" for unit in (0, 1, 5)}
 
 
+def test_the_command_makes_siblings_where_they_are_named_and_not_for_a_model(tmp_path: Path) -> None:
+    options = ["--units", "0-1", "--vocabulary", "english"]
+    for name in ("gpt2-xl", "gpt2-xl/explanations", "gpt2-xl/related_neurons"):
+        result = CliRunner().invoke(app, [str(tmp_path / name.replace("/", "-")), "--dataset", name, *options])
+        assert result.exit_code == 0, result.output
+    assert set(read_tree(tmp_path)) == {
+        f"{folder}/0/{unit}.{suffix}"
+        for unit in (0, 1)
+        for folder, suffix in (
+            ("gpt2-xl/data/collated-activations", "json"),
+            ("gpt2-xl-explanations/data/explanations", "jsonl"),
+            ("gpt2-xl-related_neurons/data/related-neurons/weight-based", "json"),
+        )
+    }
+
+
+def test_explanations_are_about_the_units_of_the_same_mirror_and_have_a_bare_nan_where_a_score_is_undefined(
+    tmp_path: Path,
+) -> None:
+    explanations = builtin_datasets()["gpt2-xl/explanations"]
+    own = make_mirror(tmp_path, SMALL)
+    report = make_mirror(tmp_path, replace(SMALL, datasets=(explanations,)))
+    assert [plants for plants in report.planted.values()] == [plants for plants in own.planted.values()]
+    scores = []
+    for unit_id, results in read_units(tmp_path, explanations.paths[0], report):
+        (explanation,) = results["scored_explanations"]
+        unit = json.loads((tmp_path / XL.paths[0].format(layer=unit_id.layer, unit=unit_id.unit)).read_bytes())
+        simulated = explanation["scored_simulation"]["scored_sequence_simulations"]
+        records = unit["most_positive_activation_records"] + unit["random_sample"][:5]
+        assert [s["simulation"]["tokens"] for s in simulated] == [r["tokens"] for r in records]
+        scores += [s["ev_correlation_score"] for s in simulated]
+    assert 0 < sum(map(math.isnan, scores)) < len(scores) / 3
+
+
 def test_the_command_refuses_an_unknown_dataset_and_a_bad_range(tmp_path: Path) -> None:
     for options in (["--dataset", "gpt5/x"], ["--dataset", "gpt2-xl", "--units", "1-x"]):
         assert CliRunner().invoke(app, [str(tmp_path), *options]).exit_code == 2

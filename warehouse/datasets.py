@@ -1,7 +1,8 @@
 """The registry of datasets: what files there are, where they lie, and what must be known of them.
 
-The nine published datasets are in `datasets.toml` beside this file. A dataset of another model in the same file
-format is registered in a lake by a TOML file of the same shape, and from then on is like a built-in one.
+The nine published datasets of activations are in `datasets.toml` beside this file, and with them their siblings on the
+same root, which say something about the same units. A dataset of another model in the same file format is registered
+in a lake by a TOML file of the same shape, and from then on is like a built-in one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib import resources
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -20,6 +21,7 @@ from warehouse.errors import InvalidRegistration, UnknownDataset
 from warehouse.records import UnitId
 
 PUBLIC_BUCKET = "https://openaipublic.blob.core.windows.net/neuron-explainer"
+Holds: TypeAlias = Literal["activations", "explanations", "related_units", "related_tokens"]
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PATH = re.compile(r"[^\x00-\x1f\\]{1,500}")
 
@@ -46,6 +48,8 @@ class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tokenizer: how token ids become text; None where files with ids cannot be read.
         shard_units: units of one shard, the grain of work and of commit.
         notes: caveats, each with its source.
+        holds: what a file says of its unit; all but activations are siblings of a dataset of activations.
+        about: the component whose units a sibling's files are about; "" where the files are the component's own.
     """
 
     model: str
@@ -59,11 +63,17 @@ class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokenizer: Literal["gpt2"] | None = None
     shard_units: int = 512
     notes: tuple[Note, ...] = ()
+    holds: Holds = "activations"
+    about: str = ""
 
     def __post_init__(self) -> None:
         for name, slug in (("model", self.model), ("component", self.component)):
             if not _SLUG.fullmatch(slug):
                 raise ValueError(f"{name} {slug!r} must be letters, digits, '.', '_' or '-'")
+        if self.about and not _SLUG.fullmatch(self.about):
+            raise ValueError(f"about {self.about!r} must be letters, digits, '.', '_' or '-'")
+        if self.holds == "activations" and self.about_component != self.component:
+            raise ValueError(f"about is {self.about!r}: activations are about their own component, {self.component}")
         if not 1 <= self.n_layers <= 10_000:
             raise ValueError(f"n_layers is {self.n_layers}: it must be 1 to 10,000")
         if not 1 <= self.units_per_layer <= 100_000_000:
@@ -79,6 +89,11 @@ class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def key(self) -> str:
         """The dataset's name, model/component."""
         return f"{self.model}/{self.component}"
+
+    @property
+    def about_component(self) -> str:
+        """The component whose units the files are about: for activations the dataset's own."""
+        return self.about or self.component
 
     def unit_id(self, layer: int, unit: int) -> UnitId:
         """Name one unit of the dataset."""
@@ -118,13 +133,19 @@ def parse_registration(text: str, origin: str) -> tuple[Dataset, ...]:
 
 @functools.cache
 def builtin_datasets() -> Mapping[str, Dataset]:
-    """Give the nine published datasets by name."""
+    """Give every published dataset by name: the nine of activations, and their siblings."""
     text = resources.files("warehouse").joinpath("datasets.toml").read_text("utf-8")
     return {d.key: d for d in parse_registration(text, "datasets.toml")}
 
 
+@functools.cache
+def activation_datasets() -> Mapping[str, Dataset]:
+    """Give the nine published datasets of activations by name."""
+    return {key: d for key, d in builtin_datasets().items() if d.holds == "activations"}
+
+
 def select_datasets(names: Iterable[str], known: Mapping[str, Dataset]) -> list[Dataset]:
-    """Find datasets by name; a bare model, as gpt2-small, means all of its datasets.
+    """Find datasets by name; a bare model, as gpt2-small, means all of its datasets of activations.
 
     Raises:
         UnknownDataset: a name that is neither.
@@ -132,7 +153,7 @@ def select_datasets(names: Iterable[str], known: Mapping[str, Dataset]) -> list[
     selected: dict[str, Dataset] = {}
     for name in names:
         name = name.strip("/")
-        matches = {key: d for key, d in known.items() if name in (key, d.model)}
+        matches = {k: d for k, d in known.items() if name == k or (name == d.model and d.holds == "activations")}
         if not matches:
             near = get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]}? " if near else ""

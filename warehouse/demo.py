@@ -1,4 +1,4 @@
-"""The demo: made files of all nine datasets, built by the same flow as real ones, and a few questions."""
+"""The demo: made files of all nine datasets and their siblings, built as real ones are, and a few questions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from rich.text import Text
 
 import warehouse
 from flows.build import build
+from flows.runners import Runner
 from warehouse.mirror import FAMOUS_TOKEN, demo_spec, make_mirror
 from warehouse.output import render
 from warehouse.plan import Selection
 from warehouse.terminal import show_unit
 
 _UNIT = "gpt2-small/mlp_post_act_ae_v4/5/16"
+_EXPLAINED = "SELECT unit_id, explanation, score FROM explanations WHERE model = 'gpt2-xl' ORDER BY score DESC LIMIT 3"
 
 
 def run_demo(folder: Path, workers: int, is_quiet: bool, console: Console) -> None:
@@ -30,8 +32,16 @@ def run_demo(folder: Path, workers: int, is_quiet: bool, console: Console) -> No
     spec = demo_spec()
     report = make_mirror(mirror, spec)
     _say(console, f"made {report.n_files} files, {report.n_bytes / 1e6:.1f} MB, in {mirror}")
-    models = sorted({dataset.model for dataset in spec.datasets})
-    summary = build(models, str(mirror), str(lake), Selection(spec.layers, spec.units), workers, is_quiet=is_quiet)
+    # By its model's name, since there are only 12 heads: units past the end of a dataset that is named are looked for.
+    names = sorted({d.model if d.holds == "activations" else d.key for d in spec.datasets})
+    summary = build(
+        names,
+        str(mirror),
+        str(lake),
+        Selection(spec.layers, spec.units),
+        runner=Runner(workers=workers),
+        is_quiet=is_quiet,
+    )
     _say(
         console,
         f"built {summary.n_shards} shards, {summary.n_done_before} were there; {summary.ok} files ok, "
@@ -51,6 +61,8 @@ def run_demo(folder: Path, workers: int, is_quiet: bool, console: Console) -> No
         console.print(render(reader.top_units(FAMOUS_TOKEN, k=12, by="relative")))
         _ask(console, f"warehouse unit {_UNIT} -k 2 --lake {lake}")
         show_unit(reader, _UNIT, 2, console)
+        _ask(console, f'warehouse sql "{_EXPLAINED}" --lake {lake}')
+        console.print(render(reader.sql(_EXPLAINED)))
         _ask(console, f'warehouse top "{FAMOUS_TOKEN}" --key " France" -k 5 --lake {lake}')
         console.print(render(reader.top_units_by_pair(FAMOUS_TOKEN, " France", k=5)))
     _say(console, f'Ask on:  warehouse --help;  warehouse sql "FROM units LIMIT 5" --lake {lake}')

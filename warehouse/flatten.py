@@ -50,11 +50,15 @@ class Flattener:
     """Gathers the records of units of one dataset as columns, and gives them as the lake's tables.
 
     Use: `add` files until `is_full`, then `flush`, and so on.
+
+    Attributes:
+        tables: the tables that `flush` gives, the one with a row for each thing in the files first.
     """
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self._is_pair = dataset.per == "token_pair"
+        self.tables: tuple[str, ...] = ("records", "units", "pair_stats" if self._is_pair else "token_stats")
         self._scan = load_scanner()
         self._tokens: IntArray = np.empty(1 << 20, np.int32)
         self._values: FloatArray = np.empty(1 << 20, np.float32)

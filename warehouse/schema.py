@@ -69,7 +69,7 @@ COLUMNS: dict[str, Column] = {
     # records
     "section": Column("VARCHAR", "Which of the file's lists holds the record: top, random or quantile."),
     "quantile": Column("INTEGER", "Quantile bucket, from 0; NULL outside section quantile."),
-    "rank": Column("INTEGER", "Place in the source's list, from 0; for top records 0 is the strongest."),
+    "rank": Column("INTEGER", "Place in the source's list, from 0; in a list that is ordered, 0 is the strongest."),
     "tokens": Column("VARCHAR[]", "The excerpt's tokens."),
     "activations": Column(
         "FLOAT[]",
@@ -94,7 +94,46 @@ COLUMNS: dict[str, Column] = {
     "sum_activation": Column("FLOAT", "Sum of the activations over all occurrences."),
     "sum_random": Column("FLOAT", "Sum of the activations over occurrences in the random sample, the unbiased part."),
     "sum_positive": Column("FLOAT", "Sum of the positive activations over all occurrences."),
+    # siblings
+    "dataset": Column("VARCHAR", "Dataset whose file says it, model/component: not the component it is about."),
+    "about": Column("VARCHAR", "Component of the units that the row, or the dataset, is about."),
+    "explanation": Column("VARCHAR", "What the unit responds to, in words."),
+    "explainer": Column("VARCHAR", "Model or method that wrote the explanation; NULL where the file does not say."),
+    "origin": Column("VARCHAR", "Who made the explanation: openai for published ones."),
+    "score_kind": Column(
+        "VARCHAR",
+        "What score measures, of simulated against real activations: ev_correlation (correlation, -1 to 1), rsquared "
+        "(R², at most 1), absolute_dev_explained (1 less mean absolute error over mean absolute activation, at most 1);"
+        " for heads roc_auc (0 to 1).",
+    ),
+    "score": Column(
+        "DOUBLE",
+        "How well the explanation predicts the unit, without unit of measure; NULL where undefined. Scores of GPT-2 "
+        "small and XL were made by different methods and cannot be compared.",
+    ),
+    "created_at": Column("TIMESTAMPTZ", "When the explanation was made; NULL where the file does not say."),
+    "direction": Column(
+        "VARCHAR",
+        "upstream or downstream of the unit, by its input (c_fc) or output (c_proj) weights; for tokens input or "
+        "output. NULL where the basis is activation.",
+    ),
+    "sign": Column("VARCHAR", "List of the positive or of the negative weights; NULL where the basis is activation."),
+    "related_layer": Column("INTEGER", "Layer of the related unit, from 0."),
+    "related_unit": Column("INTEGER", "Index of the related unit in its layer, from 0."),
+    "related_unit_id": Column("VARCHAR", "The related unit's full name: model/component/layer/unit."),
+    "weight": Column(
+        "FLOAT", "Weight of the connection between the two units, without unit of measure; NULL where the file's is."
+    ),
+    "basis": Column("VARCHAR", "How tokens were related to the unit: activation or weight."),
+    "strength": Column(
+        "FLOAT",
+        "Mean activation on the token (basis activation), or weight between token and unit, without unit of measure "
+        "(basis weight); NULL where the file's is.",
+    ),
     # datasets
+    "holds": Column(
+        "VARCHAR", "What the files say of a unit: activations, explanations, related_units or related_tokens."
+    ),
     "kind": Column("VARCHAR", "What a unit is: neuron, head or latent."),
     "per": Column("VARCHAR", "What an activation belongs to: token or token_pair."),
     "n_layers": Column("INTEGER", "Layers of the dataset."),
@@ -133,6 +172,12 @@ TABLES: dict[str, tuple[str, ...]] = {
         "unit", "query_token", "key_token", "n", "n_active", "max_activation", "min_activation", "sum_activation",
         "n_random", "sum_random", "sum_positive",
     ),
+    "explanations": (
+        "unit", "about", "rank", "explanation", "explainer", "score", "score_kind", "origin", "created_at",
+    ),
+    "explanation_scores": ("unit", "about", "rank", "score_kind", "score", "origin"),
+    "related_units": ("unit", "about", "direction", "sign", "rank", "related_layer", "related_unit", "weight"),
+    "related_tokens": ("unit", "about", "basis", "direction", "sign", "rank", "token", "strength"),
     "files": ("unit", "status", "uri", "format", "bytes", "sha256", "etag", "error", "fetched_at"),
 }  # fmt: skip
 """The lake's tables, each with the columns of its Parquet parts in order. `files` is a shard's commit."""

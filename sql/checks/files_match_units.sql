@@ -1,6 +1,6 @@
 -- One row is: a unit with another number of ok files or of rows in units than one
--- From: files, units
--- Holds: every ok file has one row in units, and every row of units an ok file
+-- From: files, units, datasets
+-- Holds: every ok file of activations has one row in units, and every row of units an ok file
 WITH ok_files AS (
   SELECT
     model,
@@ -9,6 +9,13 @@ WITH ok_files AS (
     unit,
     count(*) AS n_files
   FROM files
+  ANTI JOIN (
+    SELECT
+      model,
+      component
+    FROM datasets
+    WHERE holds <> 'activations'
+  ) AS siblings USING (model, component)
   WHERE status = 'ok'
   GROUP BY ALL
 ),

@@ -6,6 +6,8 @@ SELECT
   component,
   kind,
   per,
+  holds,
+  about,
   n_layers,
   units_per_layer,
   notes

@@ -19,7 +19,7 @@ from warehouse.datasets import Dataset, builtin_datasets
 from warehouse.lake import Lake
 from warehouse.parts import Shard, shard_of
 from warehouse.records import SECTIONS, ActivationRecord, NeuronRecord, Section, UnitId
-from warehouse.schema import arrow_schema
+from warehouse.schema import TABLES, arrow_schema
 
 Row = dict[str, object]
 VOCABULARY = [" the", "the", " The", " cat", "'s", '"', "\n", "\ufffd", " a,b", "\\", " été", "", "::", " theory"]
@@ -61,10 +61,11 @@ class Figures:
 
 @dataclass(frozen=True)
 class Content:
-    """What a lake is made of: units by name, and files that gave none."""
+    """What a lake is made of: units by name, files that gave none, and rows by table of what siblings' files say."""
 
     units: dict[UnitId, NeuronRecord] = field(default_factory=dict)
     other_files: list[tuple[UnitId, str]] = field(default_factory=list)
+    siblings: dict[UnitId, dict[str, list[Row]]] = field(default_factory=dict)
 
     @cached_property
     def figures(self) -> dict[UnitId, dict[tuple[str, ...], Figures]]:
@@ -141,12 +142,15 @@ def _rows_by_shard(known: Mapping[str, Dataset], content: Content) -> dict[Shard
 
     def rows_of(name: UnitId) -> dict[str, list[Row]]:
         shard = shard_of(known[f"{name.model}/{name.component}"], name.layer, name.unit)
-        empty: dict[str, list[Row]] = {t: [] for t in ("records", "units", "token_stats", "pair_stats", "files")}
-        return shards.setdefault(shard, empty)
+        return shards.setdefault(shard, {table: [] for table in TABLES})
 
     for name, unit in content.units.items():
         for table, rows in unit_rows(name.unit, unit, known[f"{name.model}/{name.component}"].per).items():
             rows_of(name)[table] += rows
+        rows_of(name)["files"].append(file_row(name.unit, "ok"))
+    for name, sibling in content.siblings.items():
+        for table, rows in sibling.items():
+            rows_of(name)[table] += [{"unit": name.unit, "about": "mlp_post_act", **row} for row in rows]
         rows_of(name)["files"].append(file_row(name.unit, "ok"))
     for name, status in content.other_files:
         rows_of(name)["files"].append(file_row(name.unit, status))
@@ -244,6 +248,36 @@ XL = "gpt2-xl/mlp_post_act"
 HEADS = "gpt2-small/attn_write_norm"
 PAIR_LATENTS = "gpt2-small/resid_delta_attn_ae_v4_by_pair"
 LATENTS = "gpt2-small/mlp_post_act_ae_v4"
+EXPLANATIONS = "gpt2-xl/explanations"
+RELATED_UNITS = "gpt2-xl/related_neurons"
+RELATED_TOKENS = "gpt2-xl/related_tokens_by_activation"
+
+
+def make_siblings() -> dict[UnitId, dict[str, list[Row]]]:
+    """Make up what siblings' files say of an XL neuron of the lake: two explanations, a unit and a token."""
+
+    def score(rank: int, kind: str, score: float) -> Row:
+        return {"rank": rank, "score_kind": kind, "score": score, "origin": "openai"}
+
+    primary: Row = {"score_kind": "ev_correlation", "origin": "openai"}
+    return {
+        UnitId.parse(f"{EXPLANATIONS}/2/1"): {
+            "explanations": [
+                {"rank": 0, "explanation": " cats", "score": 0.5, **primary},
+                {"rank": 1, "explanation": " dogs", **primary},
+            ],
+            "explanation_scores": [score(0, "ev_correlation", 0.5), score(0, "rsquared", 0.25)],
+        },
+        UnitId.parse(f"{EXPLANATIONS}/2/2"): {},
+        UnitId.parse(f"{RELATED_UNITS}/2/1"): {
+            "related_units": [
+                {"direction": "upstream", "sign": "positive", "rank": 0, "related_layer": 1, "related_unit": 7}
+            ]
+        },
+        UnitId.parse(f"{RELATED_TOKENS}/2/1"): {
+            "related_tokens": [{"basis": "activation", "rank": 0, "token": " cat", "strength": 2.5}]
+        },
+    }
 
 
 def make_content() -> Content:
@@ -264,4 +298,5 @@ def make_content() -> Content:
         most_positive_activation_records=[ActivationRecord([" the"], np.array([2.0], np.float32))]
     )
     statuses = {5: "rejected", 6: "failed", 7: "absent", 3072: "absent"}
-    return Content(units, [(UnitId.parse(f"{NEURONS}/0/{unit}"), status) for unit, status in statuses.items()])
+    others = [(UnitId.parse(f"{NEURONS}/0/{unit}"), status) for unit, status in statuses.items()]
+    return Content(units, others, make_siblings())

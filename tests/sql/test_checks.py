@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.sql.lakes import HEADS, NEURONS, Row, file_row
+from tests.sql.lakes import EXPLANATIONS, HEADS, NEURONS, RELATED_TOKENS, RELATED_UNITS, Row, file_row
 from warehouse.catalogue import read_sql
 from warehouse.checks import run_checks
 from warehouse.errors import LakeError
@@ -21,6 +21,9 @@ from warehouse.schema import arrow_schema
 Break = Callable[[list[Row]], object]
 NEURON = UnitId.parse(f"{NEURONS}/0/3")
 HEAD = UnitId.parse(f"{HEADS}/0/1")
+EXPLAINED = UnitId.parse(f"{EXPLANATIONS}/2/1")
+RELATED = UnitId.parse(f"{RELATED_UNITS}/2/1")
+TOKENS = UnitId.parse(f"{RELATED_TOKENS}/2/1")
 
 
 def shard(lake: Lake, name: UnitId) -> Shard:
@@ -118,6 +121,18 @@ BREAKS: list[tuple[str, str, UnitId, Break]] = [
     ),
     ("pair_stats_agree", "pair_stats", HEAD, lambda rows: rows[0].update(key_token="a token of no record")),
     *(("pair_stats_agree", "pair_stats", HEAD, set_17(column)) for column in arrow_schema("pair_stats").names[3:]),
+    ("no_orphan_explanations", "explanations", EXPLAINED, lambda rows: add_unit(rows, rank=0, explanation="x")),
+    ("no_orphan_explanation_scores", "explanation_scores", EXPLAINED, lambda rows: add_unit(rows, rank=0)),
+    ("no_orphan_related_units", "related_units", RELATED, lambda rows: add_unit(rows, rank=0)),
+    ("no_orphan_related_tokens", "related_tokens", TOKENS, lambda rows: add_unit(rows, rank=0)),
+    ("explanation_ranks_without_gaps", "explanations", EXPLAINED, lambda rows: rows.pop(0)),
+    ("explanation_ranks_without_gaps", "explanations", EXPLAINED, lambda rows: rows.append(dict(rows[1]))),
+    ("explanation_scores_agree", "explanations", EXPLAINED, lambda rows: double(rows[0], "score")),
+    ("explanation_scores_agree", "explanations", EXPLAINED, lambda rows: rows[0].update(score_kind="rsquared")),
+    ("explanation_scores_agree", "explanations", EXPLAINED, lambda rows: rows.pop(0)),
+    ("explanation_scores_agree", "explanation_scores", EXPLAINED, lambda rows: rows.pop(0)),
+    ("explanation_scores_agree", "explanation_scores", EXPLAINED, lambda rows: rows[1].update(score=None)),
+    ("explanation_scores_agree", "explanation_scores", EXPLAINED, lambda rows: rows.append(dict(rows[1]))),
 ]
 
 

@@ -99,7 +99,7 @@ def test_coverage_counts_expected_files_by_status_and_others_as_extra(reader: La
     assert layers["gpt2-small", "mlp_post_act", 1] == (3072, 7, 0, 0, 0, 3065, 0)
     assert layers["gpt2-small", "mlp_post_act", 2] == (3072, 0, 0, 0, 0, 3072, 0)
     assert layers["gpt2-small", "attn_write_norm", 0] == (12, 2, 0, 0, 0, 10, 0)
-    assert len(layers) == 8 * 12 + 48
+    assert len(layers) == (8 + 1) * 12 + (1 + 4) * 48
 
 
 def test_coverage_shows_a_layer_past_the_last_as_extra_alone(own_lake: Lake) -> None:
@@ -120,5 +120,5 @@ def test_datasets_has_the_registry_and_what_the_lake_registered(tmp_path: Path) 
     )
     with warehouse.open(tmp_path) as reader:
         own = reader.datasets().filter(model="own").rows()
-        assert own == [("own", "mlp", "neuron", "token", 2, 3, "A caveat. (me)\nAnother. (you)")]
-        assert reader.datasets().height == 10
+        assert own == [("own", "mlp", "neuron", "token", "activations", "mlp", 2, 3, "A caveat. (me)\nAnother. (you)")]
+        assert reader.datasets().height == 15

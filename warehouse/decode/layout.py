@@ -47,7 +47,7 @@ def read_neuron_record(root: object, dataset: Dataset, layer: int, unit: int, li
     fields = as_mapping(root)
     if fields is None or not _is_neuron_record(fields):
         raise MalformedFile(f"not a NeuronRecord: {describe(root)}")
-    _check_unit(fields.get("neuron_id"), layer, unit, limits)
+    check_unit(fields.get("neuron_id"), "neuron_id", layer, unit, limits)
     budget = Budget(limits)
 
     def read_list(name: str) -> list[ActivationRecord]:
@@ -73,19 +73,29 @@ def _is_neuron_record(fields: dict[str, object]) -> bool:
     return name == "NeuronRecord" if name is not None else any(key in fields for key in _RECORD_LISTS)
 
 
-def _check_unit(neuron_id: object, layer: int, unit: int, limits: Limits) -> None:
-    if neuron_id is None:
+def check_unit(unit_id: object, where: str, layer: int, unit: int, limits: Limits) -> None:
+    """Check that what a file says of its unit's name is what its path says; it need not say anything.
+
+    Args:
+        unit_id: the file's layer and index, a mapping or None.
+        where: the key under which it stands.
+        layer: the layer that the file's path names.
+        unit: the unit that the file's path names.
+        limits: bounds the numbers.
+
+    Raises:
+        MalformedFile: another unit's name, or none that can be read.
+    """
+    if unit_id is None:
         return
-    fields = as_mapping(neuron_id)
+    fields = as_mapping(unit_id)
     if fields is None:
-        raise MalformedFile(f"neuron_id: {describe(neuron_id)}, not a mapping")
+        raise MalformedFile(f"{where}: {describe(unit_id)}, not a mapping")
     for what, expected in (("layer", layer), ("unit", unit)):
         for name in _INDEX_NAMES[what]:
-            found = read_index(fields.get(name), f"neuron_id.{name}", limits)
+            found = read_index(fields.get(name), f"{where}.{name}", limits)
             if found not in (None, expected):
-                raise MalformedFile(
-                    f"neuron_id.{name} is {describe(found)}, but the file's path says {what} {expected}"
-                )
+                raise MalformedFile(f"{where}.{name} is {describe(found)}, but the file's path says {what} {expected}")
 
 
 def _read_records(value: object, where: str, dataset: Dataset, budget: Budget) -> list[ActivationRecord]:

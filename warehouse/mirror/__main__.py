@@ -1,4 +1,7 @@
-"""Make a mirror: `python -m warehouse.mirror OUT --dataset gpt2-xl/mlp_post_act --layers 0 --units 0-999`."""
+"""Make a mirror: `python -m warehouse.mirror OUT --dataset gpt2-xl/mlp_post_act --layers 0 --units 0-999`.
+
+Siblings are made where they are named: `--dataset gpt2-xl/explanations`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def make(
     out: Annotated[Path, typer.Argument(help="Folder that stands for the bucket.", file_okay=False)],
     dataset: Annotated[
         list[str] | None,
-        typer.Option(help="Dataset or model; may be given again. Without any, the demo's mirror, with its own units."),
+        typer.Option(help="Dataset, or model for its activations; may be given again. None: the demo's own mirror."),
     ] = None,
     layers: Annotated[str, typer.Option(help="Ranges and single layers, as 0-3,7.")] = "0",
     units: Annotated[str, typer.Option(help="Ranges and single units, as 0-511.")] = "0-99",

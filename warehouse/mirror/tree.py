@@ -8,6 +8,7 @@ from pathlib import Path
 
 from warehouse.datasets import Dataset, builtin_datasets
 from warehouse.mirror.forms import BadForm, Form, choose_form, encode_unit, spoil
+from warehouse.mirror.siblings import encode_sibling
 from warehouse.mirror.text import Vocabulary, make_corpus
 from warehouse.mirror.units import Plant, RecordCounts, make_unit
 from warehouse.records import UnitId
@@ -18,7 +19,7 @@ class MirrorSpec:
     """Which files a mirror has, and how they are made.
 
     Attributes:
-        datasets: whose units to make.
+        datasets: whose units to make; a sibling's files are about the units that its own mirror would have.
         layers: layers to make, of each dataset that has them.
         units: units to make in each layer, of each dataset that has them.
         counts: records in each list of a unit.
@@ -49,7 +50,8 @@ class MirrorReport:
     """What was made.
 
     Attributes:
-        planted: the tokens planted in each good unit, strongest first; none in a dead one.
+        planted: the tokens planted in each good unit, strongest first; none in a dead one. Of a sibling, in the unit
+            that its file is about.
         forms: the form of each good file.
         absent: units in the asked range without a file.
         bad: units whose file is spoilt, and how.
@@ -83,6 +85,7 @@ def make_mirror(root: Path, spec: MirrorSpec, seed: int = 0) -> MirrorReport:
         OSError: a file cannot be written.
     """
     corpus = make_corpus(spec.vocabulary, spec.n_excerpts, spec.n_tokens, seed)
+    known = builtin_datasets()
     planted: dict[UnitId, tuple[Plant, ...]] = {}
     forms: dict[UnitId, Form] = {}
     absent: list[UnitId] = []
@@ -93,9 +96,11 @@ def make_mirror(root: Path, spec: MirrorSpec, seed: int = 0) -> MirrorReport:
             absent.append(unit_id)
             continue
         template = spec.path or dataset.paths[0]
-        made = make_unit(dataset, unit_id.layer, unit_id.unit, corpus, spec.counts, spec.dead_share, seed)
+        own = known.get(f"{dataset.model}/{dataset.about_component}", dataset)
+        made = make_unit(own, unit_id.layer, unit_id.unit, corpus, spec.counts, spec.dead_share, seed)
         form = choose_form(template, unit_id.unit)
-        data = encode_unit(made, form)
+        is_sibling = dataset.holds != "activations"
+        data = encode_sibling(dataset, made, corpus, seed) if is_sibling else encode_unit(made, form)
         if unit_id in spec.bad:
             bad[unit_id] = spec.bad[unit_id]
             data = spoil(data, bad[unit_id])
@@ -111,7 +116,7 @@ def make_mirror(root: Path, spec: MirrorSpec, seed: int = 0) -> MirrorReport:
 
 
 def demo_spec() -> MirrorSpec:
-    """Give the demo's mirror: all nine datasets, two layers of 32 units (12 heads), with gaps and bad files to meet.
+    """Give the demo's mirror: two layers of 32 units (12 heads) of every dataset, with gaps and bad files to meet.
 
     Its records are as many as OpenAI's explainer needs (20 top, 15 random), of 32 tokens of made English.
     """
