@@ -75,7 +75,7 @@ def test_a_lake_may_lie_in_a_folder_of_any_name(tmp_path: Path, xl_mirror: Mirro
     lake = Lake(tmp_path / name)
     build(lake, xl_mirror.root, selection=LAYER_0)
     assert [shard.layer for shard in lake.shards()] == [0]
-    assert plan_build(lake, Source(xl_mirror.root), [XL.key], LAYER_0, force=False).n_done == 1
+    assert plan_build(lake, Source(xl_mirror.root), [XL.key], LAYER_0).n_done == 1
 
 
 def test_a_lake_can_be_sent_to_another_process(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_lake_can_lie_on_a_filesystem_that_is_no_disk(xl_mirror: Mirror, tmp_p
     assert read_lake(remote) == read_lake(local)
     assert build(remote, xl_mirror.root, selection=xl_mirror.selection) == []
     remote.require()
-    assert remote.fs.ls("/some/lake/.tmp") == []
+    assert not [path for path in remote.fs.find("/some/lake") if not path.endswith(".parquet")]
 
 
 @pytest.mark.parametrize("name", ["unit=5", "rank=", "a=b/lake"])

@@ -17,6 +17,7 @@ import polars as pl
 from warehouse.catalogue import connect, describe, ensure_catalogue, match_only, quote
 from warehouse.errors import QueryError
 from warehouse.lake import Lake
+from warehouse.remote_parts import RemoteParts
 
 Parameters: TypeAlias = Sequence[object] | Mapping[str, object] | None
 
@@ -45,17 +46,24 @@ _REFUSED_FUNCTIONS = {
 }
 
 
-def open_boxed(lake: Lake) -> duckdb.DuckDBPyConnection:
+def open_boxed(lake: Lake, remote: RemoteParts | None = None) -> duckdb.DuckDBPyConnection:
     """Open a lake's catalogue for SQL from anyone: no other file, no network, no extension, no settings.
 
     Each file is allowed by its name rather than the lake by its folder: DuckDB compares folders before it follows
-    symbolic links, and one in the lake would then lead out of it.
+    symbolic links, and one in the lake would then lead out of it. The parts of a remote lake are all that is reached
+    on its store, and only to be read.
+
+    Args:
+        lake: which.
+        remote: what reads the parts of a remote lake; by default a new one.
 
     Raises:
         LakeError: there is no lake, or no catalogue can be had.
     """
     path = ensure_catalogue(lake)
-    connection = connect(lake, python_enable_replacements=False)
+    if remote is None and not lake.is_local:
+        remote = RemoteParts(lake)
+    connection = connect(lake, parts=remote, python_enable_replacements=False)
     connection.execute(f"ATTACH {quote(str(path))} AS warehouse (READ_ONLY)")
     parts = connection.execute("SELECT path FROM warehouse.parts").fetchall()
     allowed = {name for (part,) in parts for name in (part, match_only(part))}

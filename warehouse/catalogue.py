@@ -1,17 +1,16 @@
 """The catalogue: one DuckDB file of views and macros over a lake's committed Parquet parts.
 
 It is a cache, made from the files of `sql/` and the lake alone: built beside and moved into place, so that who has
-the old one open keeps it. Every connection to DuckDB is made here.
+the old one open keeps it. That of a remote lake is kept on this machine. Every connection to DuckDB is made here.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
@@ -26,10 +25,13 @@ import pyarrow as pa
 from warehouse.errors import LakeError
 from warehouse.lake import Lake
 from warehouse.parts import Shard
+from warehouse.remote_parts import RemoteParts
 from warehouse.schema import ARROW_TYPES, COLUMNS, PARTITIONS, TABLES
+from warehouse.temporary import name_temporary, sweep_temporary
 
 Folder: TypeAlias = Literal["tables", "views", "macros", "checks"]
 _FROM = re.compile(r"^-- From: (.*)$", re.MULTILINE)
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(?: .*\n)*[\w.]+: ")
 _ALONE = {
     "allow_community_extensions": False,
     "allow_persistent_secrets": False,
@@ -43,7 +45,7 @@ class Origin:
     """What a catalogue was made from.
 
     Attributes:
-        root: absolute path of the lake, which the views hold.
+        root: absolute path or URL of the lake, which the views hold.
         definitions: SHA-256 of the SQL that made it.
         commits: SHA-256 of the list of shards that were committed.
     """
@@ -60,19 +62,6 @@ def read_sql(folder: Folder) -> dict[str, str]:
     return {path.stem: path.read_text("utf-8") for path in sorted((sql / folder).glob("*.sql"))}
 
 
-def require_local(lake: Lake) -> None:
-    """Check that the lake is there, and where DuckDB can read it without an extension.
-
-    Raises:
-        LakeError: there is no lake, or it is not on a local disk.
-    """
-    lake.require()
-    if not lake.is_local:
-        raise LakeError(
-            f"the catalogue of {lake.url} needs the Parquet on a disk: copy it to a folder, and give that with --lake"
-        )
-
-
 def quote(value: str) -> str:
     """Write a text as a SQL literal."""
     return "'" + value.replace("'", "''") + "'"
@@ -84,20 +73,29 @@ def match_only(path: str) -> str:
 
 
 def describe(error: Exception) -> str:
-    """Give a foreign error's message on one line, without DuckDB's picture of the place in the statement."""
-    return " ".join(re.split(r"\n\s*LINE \d+:", str(error))[0].split())
+    """Give a foreign error's message on one line, without DuckDB's picture of the place in the statement.
+
+    Of an error in what reads a remote lake DuckDB gives the traceback too.
+    """
+    return " ".join(_TRACEBACK.sub("", re.split(r"\n\s*LINE \d+:", str(error))[0]).split())
 
 
-def connect(lake: Lake, catalogue: str | Path = ":memory:", **settings: bool) -> duckdb.DuckDBPyConnection:
-    """Open a connection that loads no extension, and spills to the lake's own folder what memory does not hold.
+def connect(
+    lake: Lake, catalogue: str | Path = ":memory:", parts: RemoteParts | None = None, **settings: bool
+) -> duckdb.DuckDBPyConnection:
+    """Open a connection that loads no extension, and spills beside the catalogue what memory does not hold.
 
     Args:
-        lake: whose `.tmp/` to spill to.
+        lake: whose catalogue.
         catalogue: a DuckDB file, or ":memory:" for a database of its own.
+        parts: what reads the parts of a remote lake, where they are to be read.
         settings: further settings of DuckDB.
     """
-    spill = f"{lake.root}/.tmp/spill-{socket.gethostname()}"
-    return duckdb.connect(str(catalogue), config={**_ALONE, "temp_directory": spill, **settings})
+    spill = f"{lake.home}/.tmp/spill-{socket.gethostname()}"
+    connection = duckdb.connect(str(catalogue), config={**_ALONE, "temp_directory": spill, **settings})
+    if parts is not None:
+        connection.register_filesystem(parts)
+    return connection
 
 
 def build_catalogue(lake: Lake) -> Path:
@@ -107,15 +105,19 @@ def build_catalogue(lake: Lake) -> Path:
         The path of the DuckDB file.
 
     Raises:
-        LakeError: there is no lake, it is not on a local disk, cannot be written, or a part of it cannot be read.
+        LakeError: there is no lake, the catalogue cannot be written, or a part cannot be read.
     """
-    require_local(lake)
-    lake.create()
-    temporary = Path(lake.temporary_path())
+    lake.require()
+    temporary = name_temporary(lake.home / ".tmp")
     try:
-        with connect(lake, temporary) as connection:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        sweep_temporary(temporary.parent)
+        parts = None if lake.is_local else RemoteParts(lake)
+        with connect(lake, temporary, parts) as connection:
             define(connection, lake)
-        os.replace(temporary, lake.catalogue_path)  # noqa: PTH105  (atomic on every platform)
+        temporary.replace(lake.catalogue_path)
+        if parts is not None:
+            parts.discard_old()
     except (duckdb.Error, OSError) as e:
         raise LakeError(f"cannot build the catalogue of {lake.url}: {describe(e)}") from e
     finally:
@@ -127,14 +129,16 @@ def build_catalogue(lake: Lake) -> Path:
 def ensure_catalogue(lake: Lake) -> Path:
     """Give the catalogue's path, after building it where it is missing, made by other SQL, or the lake was moved.
 
-    One that only lags behind the newest commits is taken as it is: see `is_current`.
+    One that only lags behind the newest commits is taken as it is (see `is_current`), but for a remote lake: that is
+    built on other machines, which have no hand in this one's catalogue.
 
     Raises:
         LakeError: there is no lake, or the catalogue cannot be built.
     """
-    require_local(lake)
+    lake.require()
     origin = read_origin(lake)
-    if origin is None or origin.root != lake.root or origin.definitions != _hash_definitions():
+    is_usable = origin is not None and (origin.root, origin.definitions) == (_root(lake), _hash_definitions())
+    if not is_usable or not (lake.is_local or is_current(lake)):
         try:
             return build_catalogue(lake)
         except LakeError as e:
@@ -148,7 +152,7 @@ def ensure_catalogue(lake: Lake) -> Path:
 def is_current(lake: Lake) -> bool:
     """Say whether the catalogue was built from all that is committed now."""
     origin = read_origin(lake)
-    return origin is not None and origin == Origin(lake.root, _hash_definitions(), _hash_commits(lake.shards()))
+    return origin is not None and origin == Origin(_root(lake), _hash_definitions(), _hash_commits(lake, lake.marks()))
 
 
 def read_origin(lake: Lake) -> Origin | None:
@@ -171,11 +175,11 @@ def define(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
         duckdb.Error: a part cannot be read.
         LakeError: a view has a column that schema.COLUMNS does not describe.
     """
-    commits = lake.shards()
-    parts = {table: _committed_parts(lake, table, set(commits)) for table in TABLES}
+    commits = lake.marks()
+    parts = {table: _committed_parts(lake, table, commits) for table in TABLES}
     connection.register("registry", _registry(lake))
     connection.register("committed", _arrow([(t, path) for t in parts for path in parts[t]], "table_name", "path"))
-    origin = (lake.root, _hash_definitions(), _hash_commits(commits), datetime.now(UTC))
+    origin = (_root(lake), _hash_definitions(), _hash_commits(lake, commits), datetime.now(UTC))
     connection.register("origin", _arrow([origin], "root", "definitions", "commits", "built_at"))
     for name, text in _sort_by_need(read_sql("tables") | read_sql("views") | read_sql("macros")):
         connection.execute(Template(text).substitute(parts=_relation(name, parts[name]) if name in parts else ""))
@@ -184,9 +188,9 @@ def define(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     _comment_columns(connection)
 
 
-def _committed_parts(lake: Lake, table: str, commits: set[Shard]) -> list[str]:
+def _committed_parts(lake: Lake, table: str, commits: Mapping[Shard, str]) -> list[str]:
     """List a table's parts by one list of commits for all tables, so that no shard is in one and not in another."""
-    return [lake.part_path(table, shard) for shard in lake.shards(table) if shard in commits]
+    return [lake.prefix + lake.part_path(table, shard) for shard in lake.shards(table) if shard in commits]
 
 
 def _registry(lake: Lake) -> pa.Table:
@@ -196,13 +200,15 @@ def _registry(lake: Lake) -> pa.Table:
             d.component,
             d.kind,
             d.per,
+            d.holds,
+            d.about_component,
             d.n_layers,
             d.units_per_layer,
             "\n".join(f"{note.text} ({note.source})" for note in d.notes),
         )
         for d in lake.datasets().values()
     ]
-    return _arrow(rows, "model", "component", "kind", "per", "n_layers", "units_per_layer", "notes")
+    return _arrow(rows, "model", "component", "kind", "per", "holds", "about", "n_layers", "units_per_layer", "notes")
 
 
 def _arrow(rows: Sequence[tuple[object, ...]], *names: str) -> pa.Table:
@@ -244,5 +250,11 @@ def _hash_definitions() -> str:
     return hashlib.sha256(repr((sorted(texts.items()), described)).encode()).hexdigest()
 
 
-def _hash_commits(commits: list[Shard]) -> str:
-    return hashlib.sha256("\n".join(map(str, commits)).encode()).hexdigest()
+def _root(lake: Lake) -> str:
+    return lake.prefix + lake.root
+
+
+def _hash_commits(lake: Lake, marks: Mapping[Shard, str]) -> str:
+    """Hash the list of committed shards; on a store also which version of each, as nobody else tells this machine."""
+    commits = [f"{shard}" if lake.is_local else f"{shard} {mark}" for shard, mark in sorted(marks.items())]
+    return hashlib.sha256("\n".join(commits).encode()).hexdigest()

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import duckdb
 
-from warehouse.catalogue import connect, define, describe, read_sql, require_local
+from warehouse.catalogue import connect, define, describe, read_sql
 from warehouse.errors import LakeError
 from warehouse.lake import Lake
+from warehouse.remote_parts import RemoteParts
 from warehouse.schema import TABLES
 
 _SAMPLE = 5
@@ -37,17 +38,20 @@ def run_checks(lake: Lake) -> list[CheckResult]:
     """Run every check on what is committed now, whatever the catalogue on disk says; nothing in the lake is changed.
 
     Raises:
-        LakeError: there is no lake, it is not on a local disk, or a part of it cannot be read.
+        LakeError: there is no lake, or a part of it cannot be read.
     """
-    require_local(lake)
+    lake.require()
     results = [_check_uncommitted(lake)]
     name = "the views"
-    with connect(lake) as connection:
+    parts = None if lake.is_local else RemoteParts(lake)
+    with connect(lake, parts=parts) as connection:
         try:
             connection.execute("SET preserve_insertion_order = false")
             define(connection, lake)
             for name, text in read_sql("checks").items():
                 results.append(_check(connection, name, text))
+            if parts is not None:
+                parts.check_unchanged()
         except duckdb.Error as e:
             raise LakeError(f"cannot check {lake.url}: {name}: {describe(e)}") from e
     return results

@@ -1,8 +1,9 @@
 """A lake: a folder of Parquet parts, and the rule by which a shard's parts become part of it.
 
-A shard is a run of units of one layer. Its parts have names that depend on nothing but the shard; each is written
-under `.tmp/` and then moved into place, and the part of `files` is moved last: that part is the commit. A shard
-without it was never built, whatever else lies there. No lock and no server is needed.
+A shard is a run of units of one layer. Its parts have names that depend on nothing but the shard; each is written to
+a temporary file and then moved into place, and the part of `files` is moved last: that part is the commit. A shard
+without it was never built, whatever else lies there. No lock and no server is needed. On an object store the
+temporary file is this machine's, and the move is one put, which is seen whole or not at all.
 """
 
 from __future__ import annotations
@@ -12,29 +13,32 @@ import json
 import os
 import re
 import secrets
-import socket
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, BinaryIO, Self
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 from warehouse.datasets import Dataset, builtin_datasets, parse_registration
 from warehouse.errors import InvalidRegistration, LakeError
 from warehouse.parts import PARQUET_OPTIONS, Commit, Shard
+from warehouse.remote import cache_folder, open_filesystem, store_errors
 from warehouse.schema import TABLES
+from warehouse.temporary import name_temporary, sweep_temporary
 
 CATALOGUE_NAME = "warehouse.duckdb"
 FORMAT_VERSION = 1
 _COMMIT_KEY = b"warehouse.commit"
-_STALE_SECONDS = 24 * 3600
-_TEMPORARY = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]+\.tmp")  # and what DuckDB writes beside one
-_PART = re.compile(r"model=([^/]+)/component=([^/]+)/layer=(\d+)/units-(\d+)-(\d+)\.parquet$")
+_CONCURRENCY = 32
+"""Requests to a store that are under way at once while commits are read."""
+_PART = re.compile(r"model=([^/]+)/component=([^/]+)/layer=(\d+)/units-(\d+)-(\d+)\.parquet")
 
 
 class Lake:
@@ -47,15 +51,15 @@ class Lake:
             url: a folder, or a URL of any filesystem that fsspec knows.
 
         Raises:
-            LakeError: a URL that no installed filesystem reads.
+            LakeError: a URL that no installed filesystem reads, or that holds a secret.
         """
-        try:
-            self.fs, self.root = fsspec.core.url_to_fs(os.fspath(url))
-        except (ValueError, ImportError) as e:
-            raise LakeError(f"no lake can be at {os.fspath(url)}: {e}") from e
-        self.root = self.root.rstrip("/")
         self.url = os.fspath(url)
-        self.is_local = isinstance(self.fs, fsspec.implementations.local.LocalFileSystem)
+        self.fs, self.root = open_filesystem(self.url)
+        self.is_local = isinstance(self.fs, LocalFileSystem)
+        self._temporary = (
+            (Path(self.root, ".tmp"), "") if self.is_local else (Path(tempfile.gettempdir()), "warehouse-")
+        )
+        self.prefix = "" if self.is_local else f"{self.url.partition('://')[0]}://"
         if named := re.search(r"[^/]*=[^/]*", self.root):
             raise LakeError(
                 f"no lake can be at {self.url}: readers of partitioned Parquet would take {named[0]!r} for a column"
@@ -65,25 +69,35 @@ class Lake:
         return (Lake, (self.url,))
 
     @property
+    def home(self) -> Path:
+        """The folder on this machine that holds the catalogue: the lake itself, or the cache folder of a remote one."""
+        return Path(self.root) if self.is_local else cache_folder(self.fs, self.prefix + self.root)
+
+    @property
     def catalogue_path(self) -> Path:
         """Where the catalogue's DuckDB file lies."""
-        return Path(self.root) / CATALOGUE_NAME
+        return self.home / CATALOGUE_NAME
 
     def create(self) -> None:
-        """Make the lake's folder, and remove what killed writers left under `.tmp/`.
+        """Make the lake's folder, see that it can be written, and remove temporary files that killed writers left.
 
         Raises:
-            LakeError: the folder cannot be made or written.
+            LakeError: the folder, bucket or container cannot be made or written.
         """
         try:
-            self.fs.makedirs(f"{self.root}/.tmp", exist_ok=True)
             if self.is_local:
-                probe = Path(self.temporary_path())
-                probe.touch()
-                probe.unlink()
-                self._sweep()
+                Path(self.root, ".tmp").mkdir(parents=True, exist_ok=True)
+            probe = self.temporary_path()
+            probe.touch()
+            probe.unlink()
+            sweep_temporary(*self._temporary)
         except OSError as e:
             raise LakeError(f"cannot write to the lake {self.url}: {e.strerror or e}") from e
+        if not self.is_local:
+            with self._errors("write to the lake"):
+                path = f"{self.root}/probe-{secrets.token_hex(4)}"
+                self.fs.pipe_file(path, b"whether this lake can be written")
+                self.fs.rm_file(path)
 
     def require(self) -> None:
         """Check that the lake is there.
@@ -91,7 +105,10 @@ class Lake:
         Raises:
             LakeError: there is no lake at this place, with the command that makes one.
         """
-        if not any(self.fs.exists(f"{self.root}/{name}") for name in ("files", "raw", "datasets")):
+        names: set[str] = set()
+        with self._errors("read the lake"), suppress(FileNotFoundError, NotADirectoryError):
+            names = {path.rstrip("/").rpartition("/")[2] for path in self.fs.ls(self.root, detail=False)}
+        if not names & {"files", "raw", "datasets"}:
             raise LakeError(
                 f"no lake at {self.url}: build one with 'warehouse build DATASET --lake {self.url}', "
                 "or say where it is with --lake or WAREHOUSE_LAKE"
@@ -102,8 +119,11 @@ class Lake:
     def datasets(self) -> Mapping[str, Dataset]:
         """Give every dataset that can be in this lake: the built-in ones and those registered in it."""
         known = dict(builtin_datasets())
-        for path in self._glob("datasets/*.toml"):
-            text = self.fs.cat_file(path).decode("utf-8")
+        for path in sorted(self._find("datasets")):
+            if not path.endswith(".toml"):
+                continue
+            with self._errors("read the lake"):
+                text = self.fs.cat_file(path).decode("utf-8")
             known |= {d.key: d for d in parse_registration(text, path)}
         return known
 
@@ -123,7 +143,6 @@ class Lake:
         keys = "+".join(f"{d.model}.{d.component}" for d in datasets)
         name = f"{keys[:100]}-{hashlib.sha256(repr([d.key for d in datasets]).encode()).hexdigest()[:8]}"
         self.create()
-        self.fs.makedirs(f"{self.root}/datasets", exist_ok=True)
         self._put(text.encode("utf-8"), f"{self.root}/datasets/{name}.toml")
         return datasets
 
@@ -135,12 +154,21 @@ class Lake:
 
     def shards(self, table: str = "files") -> list[Shard]:
         """List the shards that have a part of a table; those of `files` are the committed ones."""
-        shards = []
-        for path in self._glob(f"{table}/model=*/component=*/layer=*/units-*.parquet"):
-            if match := _PART.search(path):
+        return sorted(self.marks(table))
+
+    def marks(self, table: str = "files") -> dict[Shard, str]:
+        """List the shards that have a part of a table, each with its part's mark, in one listing of the table.
+
+        Returns:
+            The mark changes when a part is written again: the store's ETag (or time) and the size in bytes.
+        """
+        start = len(f"{self.root}/{table}/")
+        marks = {}
+        for path, found in self._find(table).items():
+            if match := _PART.fullmatch(path[start:]):
                 model, component, layer, first, last = match.groups()
-                shards.append(Shard(model, component, int(layer), int(first), int(last)))
-        return sorted(shards)
+                marks[Shard(model, component, int(layer), int(first), int(last))] = _mark(found)
+        return marks
 
     def parts(self, table: str) -> list[str]:
         """List the paths of a table's committed parts."""
@@ -153,12 +181,13 @@ class Lake:
 
     def iterate_part(self, table: str, shard: Shard) -> Iterator[pa.Table]:
         """Read one part a row group at a time; a part without rows is not there, and gives none."""
-        if not self.fs.exists(self.part_path(table, shard)):
-            return
-        with self.fs.open(self.part_path(table, shard), "rb") as f:
-            part = pq.ParquetFile(f)
-            for group in range(part.num_row_groups):
-                yield part.read_row_group(group)
+        with self._fetched(self.part_path(table, shard)) as path:
+            if path is None:
+                return
+            with path.open("rb") as f:
+                part = pq.ParquetFile(f)
+                for group in range(part.num_row_groups):
+                    yield part.read_row_group(group)
 
     def read_commit(self, shard: Shard, table: str = "files") -> Commit | None:
         """Read what a shard's commit says, or None where the shard is not committed.
@@ -168,19 +197,20 @@ class Lake:
             table: `files`, or `raw` for the commit of an extract without a flatten. A part that is damaged, or of
                 another version, is no commit.
         """
-        path = self.part_path(table, shard)
-        if not self.fs.exists(path):
-            return None
-        with self.fs.open(path, "rb") as f:
+        with self._errors("read the lake"):
             try:
-                part = pq.ParquetFile(f)
-                facts = json.loads((part.metadata.metadata or {}).get(_COMMIT_KEY, b"{}"))
-                if facts.get("format") != FORMAT_VERSION:
-                    return None
-                columns = part.read(columns=["unit", "status", "sha256", "etag"]).to_pydict()
-            except (pa.ArrowException, OSError, ValueError, KeyError):
+                stream = self._open_commit(self.part_path(table, shard), table)
+            except FileNotFoundError:
                 return None
-        return Commit(facts["source"], facts["path"], *map(tuple, columns.values()))
+            with stream:
+                return _parse_commit(stream)
+
+    def read_commits(self, shards: Iterable[Shard], table: str = "files") -> dict[Shard, Commit]:
+        """Read the commits of many shards, many at a time from a store; those that are not committed are left out."""
+        shards = list(shards)
+        with ThreadPoolExecutor(1 if self.is_local else _CONCURRENCY) as pool:
+            commits = pool.map(lambda shard: self.read_commit(shard, table), shards)
+            return {shard: commit for shard, commit in zip(shards, commits, strict=True) if commit is not None}
 
     def remove_shard(self, shard: Shard) -> None:
         """Take a shard out of the lake before its parts are replaced: its commit first, then the others.
@@ -192,48 +222,86 @@ class Lake:
 
     # writing -------------------------------------------------------------------------------------------------------
 
-    def _glob(self, pattern: str) -> list[str]:
-        """List the paths under the root that match, whatever characters the root's own name has."""
-        root = re.sub(r"[*?[]", r"[\g<0>]", self.root)
-        return sorted(self.fs.glob(f"{root}/{pattern}"))
+    def _errors(self, doing: str) -> AbstractContextManager[None]:
+        """Say what a store's filesystem raises in one line; a disk's errors are their callers' to explain."""
+        return nullcontext() if self.is_local else store_errors(doing, self.url)
 
-    def temporary_path(self) -> str:
-        """Name a new file under `.tmp/`, from which a whole one can be moved into place."""
-        return f"{self.root}/.tmp/{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    def _find(self, folder: str) -> dict[str, dict[str, Any]]:
+        """List every file below a folder with what the filesystem says of it: on a store, a request a thousand."""
+        with self._errors("list the lake"):
+            found: dict[str, dict[str, Any]] = self.fs.find(f"{self.root}/{folder}", detail=True)
+            return found
 
-    def _move(self, temporary: str, path: str) -> None:
-        self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+    def _open_commit(self, path: str, table: str) -> BinaryIO:
         if self.is_local:
-            os.replace(temporary, path)  # noqa: PTH105  (both are the filesystem's own strings)
-        else:
-            self.fs.mv(temporary, path)
+            return Path(path).open("rb")
+        if table == "files":  # small, so one request
+            return BytesIO(self.fs.cat_file(path))
+        stream: BinaryIO = self.fs.open(path, "rb", cache_type="readahead", block_size=2**18)
+        return stream
+
+    @contextmanager
+    def _fetched(self, path: str) -> Iterator[Path | None]:
+        """Give a part as a file of this machine, for the time of the context; None where it is not there."""
+        if self.is_local:
+            yield Path(path) if Path(path).exists() else None
+            return
+        copy = self.temporary_path()
+        try:
+            is_there = True
+            with self._errors("read the lake"):
+                try:
+                    self.fs.get_file(path, str(copy))
+                except FileNotFoundError:
+                    is_there = False
+            yield copy if is_there else None
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def temporary_path(self) -> Path:
+        """Name a new file of this machine, from which a whole one can be put into its place."""
+        return name_temporary(*self._temporary)
+
+    def _move(self, temporary: Path, path: str) -> None:
+        if self.is_local:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(path)
+            return
+        with self._errors("write to the lake"):
+            self.fs.put_file(str(temporary), path)
 
     def _remove(self, path: str) -> None:
-        with suppress(FileNotFoundError):  # another writer may have been faster
-            if self.fs.exists(path):
-                self.fs.rm_file(path)
+        with self._errors("write to the lake"), suppress(FileNotFoundError):  # it is not there, or no longer
+            self.fs.rm_file(path)
 
     def _put(self, data: bytes, path: str) -> None:
         temporary = self.temporary_path()
-        with self.fs.open(temporary, "wb") as f:
-            f.write(data)
-        self._move(temporary, path)
+        try:
+            temporary.write_bytes(data)
+            self._move(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
-    def _sweep(self) -> None:
-        host = socket.gethostname()
-        for path in Path(self.root, ".tmp").iterdir():
-            written_by = _TEMPORARY.match(path.name)
-            if written_by is None:
-                continue
-            is_here = written_by["host"] == host and Path("/proc").exists()
-            is_dead = is_here and not Path("/proc", written_by["pid"]).exists()
-            with suppress(FileNotFoundError):  # a live writer has just moved it into place
-                if is_dead or path.stat().st_mtime < time.time() - _STALE_SECONDS:
-                    path.unlink()
+
+def _mark(found: Mapping[str, Any]) -> str:
+    version = next((found[key] for key in ("ETag", "etag", "mtime", "created") if found.get(key)), "")
+    return f"{str(version).strip(chr(34))}-{found['size']}"
+
+
+def _parse_commit(stream: BinaryIO) -> Commit | None:
+    try:
+        part = pq.ParquetFile(stream)
+        facts = json.loads((part.metadata.metadata or {}).get(_COMMIT_KEY, b"{}"))
+        if facts.get("format") != FORMAT_VERSION:
+            return None
+        columns = part.read(columns=["unit", "status", "sha256", "etag"]).to_pydict()
+    except (pa.ArrowException, OSError, ValueError, KeyError):
+        return None
+    return Commit(facts["source"], facts["path"], *map(tuple, columns.values()))
 
 
 class PartWriter:
-    """Writes one part a row group at a time, and puts it in its place when it is whole.
+    """Writes one part a row group at a time to a temporary file, and puts that in its place when it is whole.
 
     Used as a context manager: leaving it without an exception moves the part; with one, nothing is left. A part
     without rows is not written, and one of an earlier build is then removed.
@@ -252,7 +320,7 @@ class PartWriter:
         if rows.num_rows == 0:
             return
         if self._writer is None:
-            self._stream = self._lake.fs.open(self._temporary, "wb")
+            self._stream = self._temporary.open("xb")  # noqa: SIM115  (closed by __exit__)
             self._writer = pq.ParquetWriter(self._stream, rows.schema, **PARQUET_OPTIONS)
             if self.commit_facts is not None:
                 facts = {"format": FORMAT_VERSION, **self.commit_facts}
@@ -269,13 +337,10 @@ class PartWriter:
             if kind is None:
                 self._lake._remove(self._path)
             return
-        is_moved = False
         try:
             with self._stream:
                 self._writer.close()
             if kind is None:
                 self._lake._move(self._temporary, self._path)
-                is_moved = True
         finally:
-            if not is_moved:
-                self._lake.fs.rm_file(self._temporary)
+            self._temporary.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from warehouse.errors import UnknownUnit
 from warehouse.export import rebuild_record
 from warehouse.lake import Lake
 from warehouse.records import NeuronRecord, Section, UnitId
+from warehouse.remote_parts import RemoteParts
 
 TokenOrder: TypeAlias = Literal["max", "mean", "relative", "share"]
 PairOrder: TypeAlias = Literal["max", "mean", "relative", "abs"]
@@ -25,12 +26,14 @@ class LakeReader:
     """A lake that was built, open for reading; `warehouse.open` gives one.
 
     Every answer is a Polars frame with the columns of the SQL view or macro of the same name. Threads may share a
-    reader. It reads the catalogue as it was when it was opened.
+    reader. It reads the catalogue as it was when it was opened. Where a remote lake is found to be built again
+    meanwhile, a question ends with an error that says so, and the next one reads the new lake.
     """
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._remote: RemoteParts | None = None
         self._opening = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -57,13 +60,22 @@ class LakeReader:
 
         Raises:
             QueryError: the statement is wrong, does more than read, or asks for what is outside the lake.
-            LakeError: there is no lake, or no catalogue can be had.
+            LakeError: there is no lake, no catalogue can be had, or a remote lake was built again meanwhile.
         """
         with self._opening:
             if self._connection is None:
-                self._connection = open_boxed(self.lake)
-            connection = self._connection
-        return query_boxed(connection, query, params)
+                self._remote = None if self.lake.is_local else RemoteParts(self.lake)
+                self._connection = open_boxed(self.lake, self._remote)
+            connection, remote = self._connection, self._remote
+        if remote is None:
+            return query_boxed(connection, query, params)
+        try:
+            frame = query_boxed(connection, query, params)
+            remote.check_unchanged()
+            return frame
+        finally:
+            if remote.is_changed:
+                self.close()
 
     def datasets(self) -> pl.DataFrame:
         """Give every dataset that can be in the lake, built or not."""
