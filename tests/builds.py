@@ -14,8 +14,9 @@ from warehouse.decode import decode
 from warehouse.errors import MalformedFile
 from warehouse.lake import Lake
 from warehouse.mirror import MirrorReport, MirrorSpec
+from warehouse.options import FetchOptions
 from warehouse.parts import Shard
-from warehouse.plan import Plan, Selection, plan_build
+from warehouse.plan import Asking, Plan, Selection, plan_build
 from warehouse.records import ActivationRecord, NeuronRecord, UnitId
 from warehouse.shard import ShardSummary, build_shard
 from warehouse.source import Source
@@ -24,6 +25,8 @@ XL = builtin_datasets()["gpt2-xl/mlp_post_act"]
 EVERYTHING = Selection()
 LAYER_0 = Selection((0,), tuple(range(8)))
 """What `xl_mirror` has of layer 0."""
+HASTY = FetchOptions(attempts=2, timeout_seconds=5, patience_seconds=1, backoff_seconds=0.01)
+"""For servers that are on this machine and do not mind."""
 N_STEPS = 5
 """Moves of a shard's parts, and the removal of its old commit."""
 
@@ -91,7 +94,9 @@ def write_units(root: Path, dataset: Dataset, records: Iterable[tuple[int, int, 
 def plan(
     lake: Lake, source: Path | str, names: Iterable[str] = (XL.key,), selection: Selection = EVERYTHING, **how: Any
 ) -> Plan:
-    return plan_build(lake, Source(source), list(names), selection, **{"force": False, **how})
+    table = how.pop("table", "files")
+    options = how.pop("options", HASTY)
+    return plan_build(lake, Source(source), list(names), selection, Asking(**how), options, table=table)
 
 
 def build(
@@ -172,8 +177,8 @@ def take_steps(monkeypatch: pytest.MonkeyPatch, step: Callable[[str], None]) -> 
     """Call a function with the table's name before a part is moved, and with `-files` before a commit is removed."""
     move, remove = Lake._move, Lake.remove_shard
 
-    def moving(lake: Lake, temporary: str, path: str) -> None:
-        assert Path(temporary).parent == Path(lake.root, ".tmp")
+    def moving(lake: Lake, temporary: Path, path: str) -> None:
+        assert temporary.parent == Path(lake.root, ".tmp")
         step(path.removeprefix(lake.root + "/").partition("/")[0])
         move(lake, temporary, path)
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.builds import XL, Mirror, build
 from warehouse.catalogue import build_catalogue
-from warehouse.datasets import builtin_datasets
+from warehouse.datasets import activation_datasets
 from warehouse.lake import Lake
 from warehouse.mirror import MirrorSpec, RecordCounts, make_mirror
 from warehouse.records import UnitId
@@ -26,9 +26,10 @@ def pytest_configure() -> None:
         _PREFECT_HOME: tempfile.mkdtemp(prefix="warehouse-tests-prefect-"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "240",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
     }
-    for name in ("PREFECT_API_URL", "WAREHOUSE_LAKE", "WAREHOUSE_SOURCE"):
+    for name in ("PREFECT_API_URL", "WAREHOUSE_CACHE", "WAREHOUSE_LAKE", "WAREHOUSE_SOURCE"):
         os.environ.pop(name, None)
 
 
@@ -61,7 +62,7 @@ def nine_mirror(tmp_path_factory: pytest.TempPathFactory, xl_mirror: Mirror) -> 
 
     spec = replace(
         xl_mirror.spec,
-        datasets=tuple(builtin_datasets().values()),
+        datasets=tuple(activation_datasets().values()),
         units=tuple(range(7)),
         dead_share=0.4,
         absent=frozenset({name("gpt2-small/mlp_post_act", 0, 3), name("gpt2-small/resid_delta_mlp_ae_v4", 1, 0)}),

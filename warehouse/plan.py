@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from warehouse.datasets import Dataset, select_datasets
 from warehouse.errors import LakeError, SourceMismatch, WarehouseError
 from warehouse.lake import Lake
+from warehouse.options import FetchOptions
 from warehouse.parts import Commit, Shard, shard_of
 from warehouse.shard import ShardJob
 from warehouse.source import Source
@@ -21,8 +23,8 @@ class Plan:
 
     Attributes:
         jobs: in the order in which they are done.
-        n_done: shards that hold all that was asked for, and are left alone.
-        n_changed: shards among the jobs whose files are not what the lake was built from.
+        n_done: shards of which there is nothing to ask for.
+        n_changed: shards among the jobs some of whose files are not what the lake was built from.
     """
 
     jobs: tuple[ShardJob, ...]
@@ -87,22 +89,53 @@ def parse_ranges(text: str, what: str) -> tuple[int, ...]:
     return tuple(sorted(chosen))
 
 
-def plan_build(
-    lake: Lake, source: Source, names: Sequence[str], selection: Selection, *, table: str = "files", force: bool
-) -> Plan:
-    """Find the shards that a build from a source has to do.
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What a build asks for beside the files that the lake has not asked for, or that failed.
 
-    A shard is left alone where its commit covers the units asked for, none of them failed, and no local file has
-    changed since. One that is done again takes in the units that it held before. Units past the end of a layer are
-    looked for only in a dataset that is named itself: a model's name means what is expected of it.
+    Attributes:
+        force: every file, whatever is there.
+        retry: only files of these statuses, and none that the lake has not asked for.
+        is_refresh: every file, but only its bytes where it has changed since.
+        keep_raw: also files whose bytes are not in a raw pack, which is to be kept.
+    """
+
+    force: bool = False
+    retry: tuple[str, ...] = ()
+    is_refresh: bool = False
+    keep_raw: bool = False
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.retry) - {"absent", "rejected", "failed"}:
+            raise WarehouseError(f"--retry {min(unknown)}: it takes absent, rejected or failed")
+        if sum((self.force, bool(self.retry), self.is_refresh)) > 1:
+            raise WarehouseError("--force, --retry and --refresh exclude one another")
+
+
+def plan_build(
+    lake: Lake,
+    source: Source,
+    names: Sequence[str],
+    selection: Selection,
+    asking: Asking = Asking(),  # noqa: B008  (frozen)
+    options: FetchOptions = FetchOptions(),  # noqa: B008  (frozen)
+    *,
+    table: str = "files",
+) -> Plan:
+    """Find the shards that a build from a source has to do, and which files of each to ask for.
+
+    A file is asked for where the lake has not asked for it yet, or it failed, or it is a local file that has changed
+    since. Units past the end of a layer are looked for only in a dataset that is named itself: a model's name means
+    what is expected of it.
 
     Args:
         lake: where to build.
         source: where the files are.
         names: datasets, or models for all of theirs.
         selection: which layers and units.
+        asking: what else to ask for, or what alone.
+        options: how each worker asks.
         table: `files`, or `raw` to plan raw packs.
-        force: do every shard, whatever is there.
 
     Raises:
         UnknownDataset: a name is not known.
@@ -110,24 +143,37 @@ def plan_build(
     """
     names = [name.strip("/") for name in names]
     jobs, n_done, n_changed = [], 0, 0
-    others: dict[str, int] = {}
-    committed = set(lake.shards(table))
-    for dataset in select_datasets(names, lake.datasets()):
-        for shard, units in selection.shards(dataset, is_clipped=dataset.key not in names).items():
-            commit = lake.read_commit(shard, table) if shard in committed else None
-            wanted = set(units)
-            if commit is not None:
-                held = set(commit.units)
-                is_foreign = commit.source != source.url
-                is_changed = not is_foreign and _has_changed(source, dataset, shard, commit)
-                if is_foreign and not force:
-                    others[commit.source] = others.get(commit.source, 0) + 1
-                n_changed += is_changed
-                if not force and not is_changed and wanted <= held and "failed" not in commit.statuses:
-                    n_done += 1
-                    continue
-                wanted |= held
-            jobs.append(ShardJob(dataset, shard, tuple(sorted(wanted)), source.location, lake.url))
+    others: Counter[str] = Counter()
+    planned = [
+        (dataset, shard, units)
+        for dataset in select_datasets(names, lake.datasets())
+        for shard, units in selection.shards(dataset, is_clipped=dataset.key not in names).items()
+    ]
+    commits = _read_commits(lake, table, [shard for _, shard, _ in planned])
+    packs = commits if table == "raw" else _read_commits(lake, "raw", list(commits))
+    paths: dict[str, str] = {}
+    for dataset, shard, units in planned:
+        commit = commits.get(shard)
+        if commit is None and asking.retry:
+            continue
+        if commit is not None and commit.source != source.url and not asking.force:
+            others[commit.source] += 1
+        keep_raw = asking.keep_raw or shard in packs
+        asked, changed = _choose(source, dataset, shard, set(units), commit, asking)
+        if keep_raw and table == "files" and commit is not None and not asking.retry:
+            asked |= _not_packed(commit, packs.get(shard))
+        n_changed += bool(changed)
+        if not asked:
+            n_done += 1
+            continue
+        held = set(commit.units) if commit is not None else set()
+        path = paths[dataset.key] = (commit.path if commit is not None else "") or paths.get(dataset.key, "")
+        jobs.append(
+            ShardJob(
+                dataset, shard, tuple(sorted(asked | held)), tuple(sorted(asked)), source.location, lake.url, path,
+                options, keep_raw, asking.is_refresh,
+            )
+        )  # fmt: skip
     if others:
         found = " and ".join(f"{n} from {url}" for url, n in sorted(others.items()))
         raise SourceMismatch(
@@ -135,6 +181,36 @@ def plan_build(
             "name that one with --source, or replace them with --force"
         )
     return Plan(tuple(jobs), n_done, n_changed)
+
+
+def _read_commits(lake: Lake, table: str, shards: Sequence[Shard]) -> dict[Shard, Commit]:
+    """Read the commits that there are of some shards."""
+    committed = set(lake.shards(table))
+    return lake.read_commits([shard for shard in shards if shard in committed], table)
+
+
+def _choose(
+    source: Source, dataset: Dataset, shard: Shard, wanted: set[int], commit: Commit | None, asking: Asking
+) -> tuple[set[int], set[int]]:
+    """Choose the units of a shard to ask for, and say which of them are known to have changed."""
+    if commit is None:
+        return wanted, set()
+    statuses = dict(zip(commit.units, commit.statuses, strict=True))
+    changed = _find_changed(source, dataset, shard, commit) if commit.source == source.url else set()
+    if asking.retry:
+        return {unit for unit in wanted if statuses.get(unit) in asking.retry}, set()
+    if asking.force:
+        return wanted | set(statuses), changed
+    if asking.is_refresh:
+        return wanted, changed
+    failed = {unit for unit, status in statuses.items() if status == "failed"}
+    return (wanted - set(statuses)) | failed | changed, changed
+
+
+def _not_packed(commit: Commit, pack: Commit | None) -> set[int]:
+    """Find the units whose bytes, as they were flattened, are in no raw pack."""
+    packed = {} if pack is None else dict(zip(pack.units, pack.hashes, strict=True))
+    return {u for u, content in zip(commit.units, commit.hashes, strict=True) if content and packed.get(u) != content}
 
 
 def plan_flatten(lake: Lake, names: Sequence[str], *, force: bool) -> Plan:
@@ -161,7 +237,7 @@ def plan_flatten(lake: Lake, names: Sequence[str], *, force: bool) -> Plan:
             _check_pack(lake, shard, pack, commit)
             n_changed += 1
         dataset = by_key[f"{shard.model}/{shard.component}"]
-        jobs.append(ShardJob(dataset, shard, pack.units, pack.source, lake.url))
+        jobs.append(ShardJob(dataset, shard, pack.units, pack.units, pack.source, lake.url))
     return Plan(tuple(jobs), n_done, n_changed)
 
 
@@ -179,15 +255,9 @@ def _check_pack(lake: Lake, shard: Shard, pack: Commit, commit: Commit) -> None:
         )
 
 
-def _has_changed(source: Source, dataset: Dataset, shard: Shard, commit: Commit) -> bool:
-    """Say whether a local file came, went or was written again since the commit; other sources are not asked."""
+def _find_changed(source: Source, dataset: Dataset, shard: Shard, commit: Commit) -> set[int]:
+    """Find the local files that came, went or were written again since the commit; other sources are not asked."""
     if not source.is_local:
-        return False
-    template = commit.path or source.resolve(dataset, shard.layer, commit.units)
-    if not template:
-        return False
-    for unit, mark in zip(commit.units, commit.marks, strict=True):
-        marks = (source.current_mark(path, shard.layer, unit) for path in (template, *dataset.paths))
-        if next((found for found in marks if found is not None), None) != mark:
-            return True
-    return False
+        return set()
+    marks = zip(commit.units, commit.marks, strict=True)
+    return {unit for unit, mark in marks if source.current_mark(dataset, shard.layer, unit, commit.path) != mark}

@@ -9,19 +9,24 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
+from warehouse.assembly import ShardParts
 from warehouse.datasets import Dataset
 from warehouse.errors import LakeError, MalformedFile
-from warehouse.flatten import Flattener
-from warehouse.lake import Lake, PartWriter
+from warehouse.lake import Lake
+from warehouse.options import FetchOptions
 from warehouse.parts import Shard
 from warehouse.schema import arrow_schema
+from warehouse.siblings import flattener_for
 from warehouse.source import Fetched, Source
+
+FileRow: TypeAlias = dict[str, Any]
 
 _PACK_BYTES = 64 * 2**20
 
@@ -33,45 +38,61 @@ class ShardJob:
     Attributes:
         dataset: whose shard.
         shard: which.
-        units: the units wanted, in order.
+        units: the units that the shard will hold, in order.
+        asked: those of them whose files are asked for; of the others the lake keeps what it has.
         source: root URL of the files; where only raw packs are read it is not looked at.
         lake: the lake's URL.
+        path: the template to look under first.
+        options: how to ask for files.
+        keep_raw: keep the files' bytes as well, in a raw pack.
+        is_refresh: leave alone what has not changed since it was fetched.
     """
 
     dataset: Dataset
     shard: Shard
     units: tuple[int, ...]
+    asked: tuple[int, ...]
     source: str
     lake: str
+    path: str = ""
+    options: FetchOptions = FetchOptions()
+    keep_raw: bool = False
+    is_refresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ShardSummary:
-    """What came of a shard: files by status, bytes read, records written, seconds taken."""
+    """What came of a shard: the files that were asked for by status, bytes read, records written, seconds taken.
+
+    Attributes:
+        unchanged: files that are as they were when the lake took them.
+        is_source_down: whether the source answered nobody in the end.
+    """
 
     shard: Shard
     ok: int
     absent: int
     rejected: int
     failed: int
+    unchanged: int
     bytes_in: int
     n_records: int
     seconds: float
+    is_source_down: bool = False
 
 
 def build_shard(job: ShardJob) -> ShardSummary:
     """Fetch a shard's files, flatten them and commit the shard.
 
-    A shard that the lake holds stays as it was where files of it that were good fail now; the summary counts them.
+    A good file that the lake holds stays as it was where it fails now; the summary counts the failure.
 
     Raises:
         SourceError: the source is not there.
         LakeError: the lake cannot be written.
     """
-    source = Source(job.source)
-    template = source.resolve(job.dataset, job.shard.layer, job.units)
-    fetched = source.fetch_any(job.dataset, template, job.shard.layer, job.units)
-    return _commit_shard(job, fetched, source.url, template)
+    source = Source(job.source, job.options, job.path)
+    rows = _held_rows(job, "files")
+    return _run(job, rows, _fetch(job, source, rows), source, is_raw_only=False)
 
 
 def extract_shard(job: ShardJob) -> ShardSummary:
@@ -81,24 +102,9 @@ def extract_shard(job: ShardJob) -> ShardSummary:
         SourceError: the source is not there.
         LakeError: the lake cannot be written.
     """
-    started = time.monotonic()
-    source = Source(job.source)
-    template = source.resolve(job.dataset, job.shard.layer, job.units)
-    statuses: Counter[str] = Counter()
-    size = 0
-    with _lake_errors(job), Lake(job.lake).write_part("raw", job.shard) as part:
-        part.commit_facts = {"source": source.url, "path": template}
-        rows: list[dict[str, object]] = []
-        held = 0
-        for fetched in source.fetch_any(job.dataset, template, job.shard.layer, job.units):
-            rows.append(_file_row(fetched) | {"content": fetched.data})
-            statuses[fetched.status] += 1
-            held += len(fetched.data or b"")
-            if held >= _PACK_BYTES:
-                part.write(pa.Table.from_pylist(rows, schema=arrow_schema("raw")))
-                size, held, rows = size + held, 0, []
-        part.write(pa.Table.from_pylist(rows, schema=arrow_schema("raw")))
-    return _summary(job, statuses, size + held, 0, started)
+    source = Source(job.source, job.options, job.path)
+    rows = _held_rows(job, "raw")
+    return _run(job, rows, _fetch(job, source, rows), source, is_raw_only=True)
 
 
 def flatten_shard(job: ShardJob) -> ShardSummary:
@@ -111,7 +117,44 @@ def flatten_shard(job: ShardJob) -> ShardSummary:
     commit = lake.read_commit(job.shard, "raw")
     if commit is None:
         raise LakeError(f"no raw pack of {job.shard} in {job.lake}: run 'warehouse extract' first")
-    return _commit_shard(job, _unpack(lake, job), commit.source, commit.path)
+    return _run(job, {}, _unpack(lake, job), _Pack(commit.source, commit.path), is_raw_only=False)
+
+
+class _Origin(Protocol):
+    """What a commit says of where its files came from."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def is_down(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Pack:
+    """A raw pack in place of a source."""
+
+    url: str
+    path: str
+    is_down: bool = False
+
+
+def _fetch(job: ShardJob, source: Source, held: Mapping[int, FileRow]) -> Iterator[Fetched]:
+    known = {row["uri"]: row["etag"] for row in held.values() if job.is_refresh and row["etag"]}
+    return source.fetch(job.dataset, job.shard.layer, job.asked, known)
+
+
+def _held_rows(job: ShardJob, table: str) -> dict[int, FileRow]:
+    """Read the rows of `files` (or of a raw pack) of the units that the lake holds already, by unit."""
+    lake, names = Lake(job.lake), arrow_schema("files").names
+    with _lake_errors(job):
+        if lake.read_commit(job.shard, table) is None:
+            return {}
+        groups = (group.select(names).to_pylist() for group in lake.iterate_part(table, job.shard))
+        return {row["unit"]: row for rows in groups for row in rows}
 
 
 def _unpack(lake: Lake, job: ShardJob) -> Iterator[Fetched]:
@@ -122,41 +165,102 @@ def _unpack(lake: Lake, job: ShardJob) -> Iterator[Fetched]:
             )
 
 
-def _commit_shard(job: ShardJob, files: Iterable[Fetched], source: str, template: str) -> ShardSummary:
+def _run(
+    job: ShardJob, held: Mapping[int, FileRow], files: Iterable[Fetched], origin: _Origin, *, is_raw_only: bool
+) -> ShardSummary:
+    """Take files as they come, and commit them together with what is kept of the shard as the lake holds it."""
     started = time.monotonic()
-    lake = Lake(job.lake)
-    flattener = Flattener(job.dataset)
-    tables = ("records", "units", "pair_stats" if job.dataset.per == "token_pair" else "token_stats")
-    rows: list[dict[str, object]] = []
-    n_records = 0
-    with _lake_errors(job), suppress(_GoodFilesFailed):
-        with ExitStack() as stack:
-            parts = {table: stack.enter_context(lake.write_part(table, job.shard)) for table in tables}
-            for fetched in files:
-                rows.append(_add(flattener, job.shard.layer, fetched))
-                if flattener.is_full:
-                    n_records += _flush(flattener, parts)
-            n_records += _flush(flattener, parts)
-            _keep_good_files(lake, job.shard, rows)
-            lake.remove_shard(job.shard)  # the new parts are whole: from here on they take the old ones' place
-        with lake.write_part("files", job.shard) as part:
-            part.commit_facts = {"source": source, "path": template}
-            part.write(pa.Table.from_pylist(rows, schema=arrow_schema("files")))
-    statuses = Counter(str(row["status"]) for row in rows)
-    return _summary(job, statuses, sum(int(str(row["bytes"] or 0)) for row in rows), n_records, started)
+    flattener = None if is_raw_only else flattener_for(job.dataset)
+    pack = _PackRows() if is_raw_only or job.keep_raw else None
+    tables = (*(flattener.tables if flattener else ()), *(("raw",) if pack else ()))
+    counts: Counter[str] = Counter()
+    new: dict[int, FileRow] = {}
+    with _lake_errors(job), ShardParts(Lake(job.lake), job.shard, tables, is_merged=bool(held)) as parts:
+
+        def flush() -> None:
+            rows = (flattener.flush() if flattener else {}) | ({"raw": pack.flush()} if pack else {})
+            counts["records"] += rows[tables[0]].num_rows if flattener else 0
+            parts.write(rows, {"source": origin.url, "path": origin.path})
+
+        for fetched in files:
+            row = _file_row(fetched)
+            before = held.get(fetched.unit)
+            if before is not None and _is_kept(job, row, before):
+                counts[row["status"] if row["status"] == "failed" else "unchanged"] += 1
+                continue
+            if flattener is not None and fetched.data is not None:
+                try:
+                    row["format"] = flattener.add(job.shard.layer, fetched.unit, fetched.data)
+                except MalformedFile as e:
+                    row |= {"status": "rejected", "error": str(e)}
+            new[fetched.unit] = row
+            if pack is not None:
+                pack.add(row, fetched.data)
+            if (flattener is not None and flattener.is_full) or (pack is not None and pack.is_full):
+                flush()
+        kept = {unit: row for unit, row in held.items() if unit not in new}
+        if not any(row["status"] in ("ok", "rejected") for row in (*new.values(), *kept.values())):
+            _doubt_absentees(new)
+        flush()
+        if new or not held:
+            rows = [row for _, row in sorted((kept | new).items())]
+            parts.commit(
+                kept.keys(),
+                None if is_raw_only else pa.Table.from_pylist(rows, schema=arrow_schema("files")),
+                {"source": origin.url, "path": origin.path or job.path},
+            )
+    counts.update(row["status"] for row in new.values())
+    return ShardSummary(
+        job.shard,
+        ok=counts["ok"],
+        absent=counts["absent"],
+        rejected=counts["rejected"],
+        failed=counts["failed"],
+        unchanged=counts["unchanged"],
+        bytes_in=sum(row["bytes"] or 0 for row in new.values()),
+        n_records=counts["records"],
+        seconds=time.monotonic() - started,
+        is_source_down=origin.is_down,
+    )
 
 
-class _GoodFilesFailed(Exception):
-    """Files that the lake holds could not be had again, so the shard stays as it was."""
+def _is_kept(job: ShardJob, row: FileRow, before: FileRow) -> bool:
+    """Say whether the lake keeps what it has of a file rather than what came of it now."""
+    if row["status"] == "failed":
+        return bool(before["status"] == "ok")
+    if row["status"] == "absent":
+        return bool(job.is_refresh and before["status"] == "absent")
+    return bool(
+        row["status"] == "unchanged" or (job.is_refresh and row["sha256"] and row["sha256"] == before["sha256"])
+    )
 
 
-def _keep_good_files(lake: Lake, shard: Shard, rows: list[dict[str, object]]) -> None:
-    """Stop a shard from being replaced by one that lost files to a failing source."""
-    commit = lake.read_commit(shard)
-    if commit is not None:
-        good = {unit for unit, status in zip(commit.units, commit.statuses, strict=True) if status == "ok"}
-        if any(row["status"] == "failed" and row["unit"] in good for row in rows):
-            raise _GoodFilesFailed
+def _doubt_absentees(rows: dict[int, FileRow]) -> None:
+    """Take no file for absent on the word of a source that has none of a shard's files and fails for some."""
+    if any(row["status"] == "failed" for row in rows.values()):
+        for row in rows.values():
+            if row["status"] == "absent":
+                row |= {"status": "failed", "error": "said to be absent by a source that failed for other files"}
+
+
+class _PackRows:
+    """Rows of a raw pack that are not written yet."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[FileRow, bytes | None]] = []
+        self._n_bytes = 0
+
+    def add(self, row: FileRow, content: bytes | None) -> None:
+        self._rows.append((row, content))
+        self._n_bytes += len(content or b"")
+
+    @property
+    def is_full(self) -> bool:
+        return self._n_bytes >= _PACK_BYTES
+
+    def flush(self) -> pa.Table:
+        rows, self._rows, self._n_bytes = self._rows, [], 0
+        return pa.Table.from_pylist([row | {"content": data} for row, data in rows], schema=arrow_schema("raw"))
 
 
 def end_with_parent() -> None:
@@ -184,25 +288,7 @@ def _lake_errors(job: ShardJob) -> Iterator[None]:
         raise LakeError(f"cannot write {job.shard} to {job.lake}: {reason}") from e
 
 
-def _add(flattener: Flattener, layer: int, fetched: Fetched) -> dict[str, object]:
-    """Flatten one file, and give its row of `files`."""
-    row = _file_row(fetched)
-    if fetched.data is not None:
-        try:
-            row["format"] = flattener.add(layer, fetched.unit, fetched.data)
-        except MalformedFile as e:
-            row |= {"status": "rejected", "error": str(e)}
-    return row
-
-
-def _flush(flattener: Flattener, parts: dict[str, PartWriter]) -> int:
-    tables = flattener.flush()
-    for table, rows in tables.items():
-        parts[table].write(rows)
-    return int(tables["records"].num_rows)
-
-
-def _file_row(fetched: Fetched) -> dict[str, object]:
+def _file_row(fetched: Fetched) -> FileRow:
     data = fetched.data
     return {
         "unit": fetched.unit,
@@ -215,16 +301,3 @@ def _file_row(fetched: Fetched) -> dict[str, object]:
         "error": fetched.error,
         "fetched_at": fetched.fetched_at,
     }
-
-
-def _summary(job: ShardJob, statuses: Counter[str], size: int, n_records: int, started: float) -> ShardSummary:
-    return ShardSummary(
-        job.shard,
-        ok=statuses["ok"],
-        absent=statuses["absent"],
-        rejected=statuses["rejected"],
-        failed=statuses["failed"],
-        bytes_in=size,
-        n_records=n_records,
-        seconds=time.monotonic() - started,
-    )

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from warehouse.clients import Answer, Reserve, TransientError, client_for, open_session
 from warehouse.datasets import Dataset
 from warehouse.errors import SourceError
+from warehouse.fetch import Fetcher, in_order
+from warehouse.options import FetchOptions
 from warehouse.records import LIMITS
+from warehouse.remote import EXTRAS
 
-_BATCH = 64
-_PROBES = 3
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"]+", re.IGNORECASE)
+_AZURE_ACCOUNTS = ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_CONNECTION_STRING")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class Fetched:
 
     Attributes:
         unit: whose file.
-        status: ok with data, absent (the source has no such file), rejected (too large to read) or failed.
+        status: ok with data, absent (the source has no such file), unchanged (the version that was known is still
+            there), rejected (too large to read) or failed.
         uri: where it was looked for.
         data: the bytes as stored.
         etag: the source's mark of this version; of a local file its modification time and size.
@@ -37,7 +41,7 @@ class Fetched:
     """
 
     unit: int
-    status: Literal["ok", "absent", "rejected", "failed"]
+    status: Literal["ok", "absent", "unchanged", "rejected", "failed"]
     uri: str
     fetched_at: datetime
     data: bytes | None = None
@@ -46,22 +50,36 @@ class Fetched:
 
 
 class Source:
-    """A root under which datasets' path templates are looked up."""
+    """A root under which datasets' path templates are looked up.
 
-    def __init__(self, url: str | os.PathLike[str]) -> None:
+    Attributes:
+        location: the URL as it was given, secrets and all.
+        url: the URL as it may be shown and kept.
+        is_local: whether it is a folder.
+        is_down: whether it was found to answer nobody.
+        path: the template under which a file was found last; "" before any was.
+    """
+
+    def __init__(
+        self,
+        url: str | os.PathLike[str],
+        options: FetchOptions = FetchOptions(),  # noqa: B008  (frozen)
+        path: str = "",
+    ) -> None:
         """Open a source.
 
         Args:
             url: a folder, or a URL of any filesystem that fsspec knows.
+            options: how to ask for files.
+            path: the template to look under first.
 
         Raises:
             SourceError: no such folder, or a URL that no installed filesystem reads.
         """
-        try:
-            self._fs, root = fsspec.core.url_to_fs(os.fspath(url))
-        except (ValueError, ImportError) as e:
-            raise SourceError(f"cannot read from {_without_secrets(os.fspath(url))}: {e}") from e
         self.location = os.fspath(url)
+        self.path = path
+        self._options = options
+        self._fs, root = _open_filesystem(self.location)
         self.is_local = isinstance(self._fs, LocalFileSystem)
         if self.is_local and not Path(root).is_dir():
             raise SourceError(f"no folder {root} to build from")
@@ -70,97 +88,95 @@ class Source:
         self._root, self._query = root.rstrip("/"), mark + query
         self.url = self._fs.unstrip_protocol(self._root)
         if not self.is_local:
-            self.url = _without_secrets(self.url)
+            self.url = without_secrets(self.url)
+            client = client_for(self._fs, options.timeout_seconds)
+            self._fetcher = Fetcher(client, options, canary=f"{self._root}/nothing-is-here{self._query}")
 
-    def resolve(self, dataset: Dataset, layer: int, units: Sequence[int]) -> str:
-        """Find which of a dataset's path templates this source uses for some units of a layer.
+    @property
+    def is_down(self) -> bool:
+        """Whether the source was found to answer nobody."""
+        return not self.is_local and self._fetcher.is_down
 
-        Returns:
-            The first template under which there is any of these files; else the first that could not be looked up, so
-            that fetching its files says why; "" where the source has none of them.
+    def require(self, dataset: Dataset, layer: int, unit: int) -> None:
+        """Check that the source answers, whatever it says of a file.
+
+        Raises:
+            SourceError: it cannot be reached, or is not allowed to be read.
         """
-        # A few units tell almost always. Where they are absent under every template, the others are asked.
-        for asked in (units,) if self.is_local else (_spread(units), units):
-            doubtful = ""
-            for template in dataset.paths:
-                answers = self._probe(template, layer, asked)
-                if True in answers:
-                    return template
-                if None in answers:
-                    doubtful = doubtful or template
-            if doubtful:
-                return doubtful
-        return ""
+        hasty = replace(self._options, attempts=min(3, self._options.attempts), patience_seconds=0)
+        (found,) = Source(self.location, hasty).fetch(dataset, layer, [unit])
+        if found.status == "failed":
+            raise SourceError(f"{self.url} cannot be read: {found.error}")
 
-    def _probe(self, template: str, layer: int, units: Sequence[int]) -> set[bool | None]:
-        """Say whether there are files of some units: True of one that is there, None where that cannot be known."""
-        if self.is_local:
-            return {_is_file(self._local(template, layer, unit)) for unit in units}
-        paths = [self._path(template, layer, unit) for unit in units]
-        first_bytes = self._fs.cat_ranges(paths, 0, 1, on_error="return")
-        return {isinstance(b, bytes) or (False if isinstance(b, FileNotFoundError) else None) for b in first_bytes}
+    def fetch(
+        self, dataset: Dataset, layer: int, units: Sequence[int], known: Mapping[str, str] | None = None
+    ) -> Iterator[Fetched]:
+        """Read the files of some units, in order, under whichever of the dataset's paths each is.
 
-    def fetch(self, template: str, layer: int, units: Sequence[int]) -> Iterator[Fetched]:
-        """Read the files of some units, in order.
+        A file is looked for first where the last one was found. It is absent where every path says so, and failed
+        where one does not say.
 
         Args:
-            template: one of the dataset's paths.
+            dataset: whose units.
             layer: the units' layer.
             units: which.
+            known: the etags of versions that are not wanted again, by uri.
 
         Yields:
             One result for each unit; a file that cannot be had is a result too.
         """
         if self.is_local:
             for unit in units:
-                yield self._read_local(template, layer, unit)
+                yield self._read_any(dataset, layer, unit)
             return
-        for first in range(0, len(units), _BATCH):
-            batch = units[first : first + _BATCH]
-            paths = [self._path(template, layer, unit) for unit in batch]
-            # Unlike `cat`, this takes no character of a path for a pattern.
-            contents = self._fs.cat_ranges(paths, None, None, on_error="return")
+
+        async def work(index: int, reserve: Reserve) -> Fetched:
+            return await self._ask_any(dataset, layer, units[index], known or {}, reserve)
+
+        loop = getattr(self._fs, "loop", None) or fsspec.asyn.get_loop()
+        yield from in_order(loop, work, len(units), self._options.concurrency)
+
+    def current_mark(self, dataset: Dataset, layer: int, unit: int, path: str = "") -> str | None:
+        """Give a local file's mark as it is now, looked for under `path` first; None where there is no file."""
+        for template in (path, *dataset.paths) if path else dataset.paths:
+            try:
+                return _mark(self._local(template, layer, unit).stat())
+            except OSError:
+                continue
+        return None
+
+    def _templates(self, dataset: Dataset) -> list[str]:
+        """List a dataset's paths, the one that answered last before the others."""
+        return sorted(dataset.paths, key=lambda template: template != self.path)
+
+    async def _ask_any(
+        self, dataset: Dataset, layer: int, unit: int, known: Mapping[str, str], reserve: Reserve
+    ) -> Fetched:
+        failure: Fetched | None = None
+        for template in self._templates(dataset):
+            uri = self._uri(template, layer, unit)
+            try:
+                answer = await self._fetcher.get(self._path(template, layer, unit), known.get(uri), reserve)
+            except TransientError as e:
+                answer = Answer("refused", error=str(e))
             now = datetime.now(UTC)
-            for unit, content in zip(batch, contents, strict=True):
-                uri = self._uri(template, layer, unit)
-                if isinstance(content, bytes):
-                    yield Fetched(unit, "ok", uri, now, data=content)
-                elif isinstance(content, FileNotFoundError):
-                    yield Fetched(unit, "absent", uri, now)
-                else:
-                    reason = f"{type(content).__name__}: {_URL.sub(lambda url: _without_secrets(url[0]), str(content))}"
-                    yield Fetched(unit, "failed", uri, now, error=reason[:500])
+            if answer.status in ("ok", "unchanged", "rejected"):
+                self.path = template
+                return Fetched(unit, answer.status, uri, now, answer.data, answer.etag, answer.error)
+            if answer.status == "refused" and failure is None:
+                failure = Fetched(unit, "failed", uri, now, error=_clean(answer.error or ""))
+        return failure or Fetched(unit, "absent", self._uri(dataset.paths[0], layer, unit), datetime.now(UTC))
 
-    def fetch_any(self, dataset: Dataset, template: str, layer: int, units: Sequence[int]) -> Iterator[Fetched]:
-        """Read the files of some units, in order, under whichever of the dataset's paths each is.
-
-        Args:
-            dataset: whose units.
-            template: the path that most are under, from `resolve`; "" where there are none.
-            layer: the units' layer.
-            units: which.
-
-        Yields:
-            One result for each unit, as `fetch`; one is absent where no path has it.
-        """
-        others = [path for path in dataset.paths if path != template] if template else []
-        n = 1 if self.is_local else _BATCH
-        for first in range(0, len(units), n):
-            batch = units[first : first + n]
-            results = {f.unit: f for f in self.fetch(template or dataset.paths[0], layer, batch)}
-            for other in others:
-                absent = [unit for unit in batch if results[unit].status == "absent"]
-                if not absent:
-                    break
-                results |= {f.unit: f for f in self.fetch(other, layer, absent) if f.status != "absent"}
-            yield from (results[unit] for unit in batch)
-
-    def current_mark(self, template: str, layer: int, unit: int) -> str | None:
-        """Give a local file's mark as it is now, None where there is no file."""
-        try:
-            return _mark(self._local(template, layer, unit).stat())
-        except OSError:
-            return None
+    def _read_any(self, dataset: Dataset, layer: int, unit: int) -> Fetched:
+        failure: Fetched | None = None
+        for template in self._templates(dataset):
+            found = self._read_local(template, layer, unit)
+            if found.status in ("ok", "rejected"):
+                self.path = template
+                return found
+            if found.status == "failed":
+                failure = failure or found
+        return failure or Fetched(unit, "absent", self._uri(dataset.paths[0], layer, unit), datetime.now(UTC))
 
     def _read_local(self, template: str, layer: int, unit: int) -> Fetched:
         path, uri, now = self._local(template, layer, unit), self._uri(template, layer, unit), datetime.now(UTC)
@@ -186,23 +202,40 @@ class Source:
         return f"{self.url}/{template.format(layer=layer, unit=unit)}"
 
 
-def _spread(units: Sequence[int]) -> list[int]:
-    """Choose a few units from the whole range, so that a probe does not hang on one absentee."""
-    return [units[k * (len(units) - 1) // max(_PROBES - 1, 1)] for k in range(min(_PROBES, len(units)))]
+def _open_filesystem(url: str) -> tuple[Any, str]:
+    """Open the filesystem of a URL, and give the root's path in it.
 
-
-def _is_file(path: Path) -> bool:
+    Raises:
+        SourceError: no installed filesystem reads it.
+    """
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme in ("az", "abfs") and not any(name in os.environ for name in _AZURE_ACCOUNTS):
+        # Without an account of the user's, az://ACCOUNT/CONTAINER is public, and public blobs are plain HTTPS.
+        account, _, container = rest.partition("/")
+        if re.fullmatch("[a-z0-9]{3,24}", account):
+            url = f"https://{account}.blob.core.windows.net/{container}"
+            scheme = "https"
+    how: dict[str, Any] = {"get_client": open_session} if separator and scheme in ("http", "https") else {}
     try:
-        return path.is_file()
-    except OSError:
-        return False
+        fs, root = fsspec.core.url_to_fs(url, **how)
+    except ImportError as e:
+        extra = f": pip install 'activation-warehouse[{EXTRAS[scheme]}]'" if scheme in EXTRAS else ""
+        raise SourceError(f"cannot read from {without_secrets(url)}: {e}{extra}") from e
+    except ValueError as e:
+        raise SourceError(f"cannot read from {without_secrets(url)}: {e}") from e
+    return fs, root
+
+
+def _clean(reason: str) -> str:
+    """Give a foreign error's text on one line, without secrets, and not longer than anybody reads."""
+    return _URL.sub(lambda url: without_secrets(url[0]), " ".join(reason.split()))[:500]
 
 
 def _mark(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
-def _without_secrets(url: str) -> str:
+def without_secrets(url: str) -> str:
     """Drop user, password and query of a URL: an access token may stand in any of them."""
     scheme, separator, rest = url.partition("?")[0].rpartition("://")
     authority, slash, path = rest.partition("/")

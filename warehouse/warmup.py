@@ -27,7 +27,7 @@ def warm_up() -> None:
         make_mirror(Path(folder, "mirror"), spec)
         lake = Lake(Path(folder, "lake"))
         lake.create()
-        plan = plan_build(lake, Source(Path(folder, "mirror")), _DATASETS, Selection((0,), units), force=False)
+        plan = plan_build(lake, Source(Path(folder, "mirror")), _DATASETS, Selection((0,), units))
         for job in plan.jobs:
             build_shard(job)
 
