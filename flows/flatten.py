@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.catalogue import make_catalogue
+from flows.runners import Runner
 from flows.shards import TASKS, BuildSummary, run_shards
 from warehouse.lake import Lake
 from warehouse.plan import plan_flatten
@@ -13,7 +14,11 @@ from warehouse.shard import flatten_shard
 
 @flow(name="flatten", task_runner=TASKS, validate_parameters=False)
 def flatten(
-    datasets: list[str], lake: str, workers: int = 0, force: bool = False, is_quiet: bool = False
+    datasets: list[str],
+    lake: str,
+    force: bool = False,
+    runner: Runner = Runner(),  # noqa: B008  (frozen)
+    is_quiet: bool = False,
 ) -> BuildSummary:
     """Flatten what `extract` fetched, without a source at hand.
 
@@ -23,7 +28,6 @@ def flatten(
     home = Lake(lake)
     home.require()
     plan = plan_flatten(home, datasets, force=force)
-    summaries = run_shards(flatten_shard, plan.jobs, workers, is_quiet)
-    if home.is_local:
-        make_catalogue(lake)
+    summaries = run_shards(flatten_shard, plan.jobs, runner.counted(), is_quiet)
+    make_catalogue(lake)
     return BuildSummary.of(summaries, plan.n_done, plan.n_changed)

@@ -1,31 +1,29 @@
-"""Running many shards: one Prefect task each, on a pool of processes, with progress for the person who waits."""
+"""Running many shards: one Prefect task each, and a worker's time for as many as there are workers."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from queue import SimpleQueue
+from threading import Semaphore
 from typing import Any, cast
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.futures import PrefectFuture, as_completed
+from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from warehouse.errors import WarehouseError
-from warehouse.shard import ShardJob, ShardSummary, end_with_parent
+from flows.progress import Progress, show_progress
+from flows.runners import Runner, ShardWork, Workers
+from warehouse.errors import SourceError, WarehouseError
+from warehouse.shard import ShardJob, ShardSummary
 
-ShardWork = Callable[[ShardJob], ShardSummary]
-
-TASKS: TaskRunner[PrefectFuture[Any]] = cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=64))
-"""Tasks only wait for a process, so there may be more of them under way than processes."""
+TASKS: TaskRunner[PrefectFuture[Any]] = cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=1024))
+"""A task only waits for a worker, here or on another machine, so its thread costs next to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class BuildSummary:
         n_shards: shards done.
         n_done_before: shards that held all that was asked for.
         n_changed: shards done again, because their files had changed.
-        ok, absent, rejected, failed: files of the shards done.
+        ok, absent, rejected, failed, unchanged: files asked for in the shards done.
         bytes_in: bytes of those files.
         n_records: records written.
     """
@@ -48,111 +46,122 @@ class BuildSummary:
     absent: int
     rejected: int
     failed: int
+    unchanged: int
     bytes_in: int
     n_records: int
 
     @classmethod
     def of(cls, summaries: Sequence[ShardSummary], n_done_before: int, n_changed: int) -> BuildSummary:
         """Add up shards."""
-        names = ("ok", "absent", "rejected", "failed", "bytes_in", "n_records")
+        names = ("ok", "absent", "rejected", "failed", "unchanged", "bytes_in", "n_records")
         totals = {name: sum(getattr(summary, name) for summary in summaries) for name in names}
         return cls(len(summaries), n_done_before, n_changed, **totals)
 
 
+@dataclass
+class Gate:
+    """Lets in as many shards as there are workers, and no further one once it is closed.
+
+    A task is started somewhat before a worker is free, so that what Prefect does for it costs no worker's time.
+
+    Attributes:
+        workers: who do the shards.
+        is_closed: whether the source is down, or a shard could not be done.
+    """
+
+    workers: Workers
+    is_closed: bool = False
+    _free: Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._free = Semaphore(self.workers.n)
+
+    def do(self, work: ShardWork, job: ShardJob) -> ShardSummary | None:
+        """Do a shard when a worker is free, or give None where the gate is closed by then."""
+        with self._free:
+            if self.is_closed:
+                return None
+            try:
+                summary = self.workers.do(work, job)
+            except WarehouseError:
+                self.is_closed = True
+                raise
+            self.is_closed |= summary.is_source_down
+            return summary
+
+
 def _is_worth_retrying(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
-    error = state.result(raise_on_failure=False)
-    # A pool that broke, or was shut down when another shard failed, raises RuntimeError or cancels what was waiting.
-    return not isinstance(error, WarehouseError | BrokenProcessPool | RuntimeError | CancelledError)
+    return not isinstance(state.result(raise_on_failure=False), WarehouseError)
 
 
 @task(
+    task_run_name="{job.shard}",
     cache_policy=NO_CACHE,
     persist_result=False,
     retries=2,
     retry_delay_seconds=[1, 5],
     retry_condition_fn=_is_worth_retrying,
 )
-def run_shard(pool: Executor, work: ShardWork, job: ShardJob) -> ShardSummary:
-    """Do one shard in another process."""
-    return pool.submit(work, job).result()
+def run_shard(gate: Gate, work: ShardWork, job: ShardJob) -> ShardSummary | None:
+    """Do one shard on a worker."""
+    return gate.do(work, job)
 
 
-def run_shards(work: ShardWork, jobs: Sequence[ShardJob], workers: int, is_quiet: bool) -> list[ShardSummary]:
-    """Do shards on a pool of processes, as tasks of the flow that is running.
+def run_shards(work: ShardWork, jobs: Sequence[ShardJob], runner: Runner, is_quiet: bool) -> list[ShardSummary]:
+    """Do shards on a runner's workers, as tasks of the flow that is running.
+
+    Where a shard cannot be done, or the source is down, no further one is started, and those under way end.
 
     Args:
         work: what to do with each, a top-level function.
         jobs: the shards, in the order in which they are started.
-        workers: processes; 0 for one on each core.
+        runner: where to do them.
         is_quiet: show no progress.
 
     Returns:
         Their summaries, in the order in which they ended.
 
     Raises:
-        WarehouseError: a shard could not be done, or a worker process died.
+        SourceError: the source is down.
+        WarehouseError: a shard could not be done, a worker died, or the runner's workers cannot be had.
     """
     if not jobs:
         return []
+    with runner.start(len(jobs)) as workers:
+        progress = Progress(sum(len(job.asked) for job in jobs), len(jobs), workers.n, time.monotonic)
+        with show_progress(progress, is_quiet, Console(stderr=True)) as advance:
+            return _run_all(work, jobs, Gate(workers), advance)
+
+
+def _run_all(
+    work: ShardWork, jobs: Sequence[ShardJob], gate: Gate, advance: Callable[[ShardSummary], None]
+) -> list[ShardSummary]:
+    ended: SimpleQueue[PrefectFuture[ShardSummary | None]] = SimpleQueue()
+    waiting = iter(jobs)
+    n_ahead = gate.workers.n // 4 + 1
+    n_under_way = 0
     summaries: list[ShardSummary] = []
-    n_workers = min(workers or _count_cores(), len(jobs))
-    with _pool(n_workers) as pool, _progress(len(jobs), is_quiet) as advance:
-        futures = [run_shard.with_options(task_run_name=str(job.shard)).submit(pool, work, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                summaries.append(future.result())
-                advance(summaries[-1])
-        except BrokenProcessPool as e:
-            raise WarehouseError(
-                "a worker process died, most likely for want of memory: run again with fewer --workers; "
-                "what is committed is kept"
-            ) from e
+    error: BaseException | None = None
+    while True:
+        n_wanted = 0 if gate.is_closed else gate.workers.n + n_ahead - n_under_way
+        for job in islice(waiting, n_wanted):
+            run_shard.submit(gate, work, job).add_done_callback(ended.put)
+            n_under_way += 1
+        if not n_under_way:
+            break
+        outcome = ended.get().result(raise_on_failure=False)
+        n_under_way -= 1
+        if isinstance(outcome, BaseException):
+            gate.is_closed = True
+            error = error or outcome
+        elif outcome is not None:
+            summaries.append(outcome)
+            advance(outcome)
+    if error is not None:
+        raise error
+    if gate.is_closed:
+        raise SourceError(
+            f"the source has not answered for {next(s.shard for s in summaries if s.is_source_down)}: "
+            "what is committed is kept, run the same command again to go on"
+        )
     return summaries
-
-
-def _count_cores() -> int:
-    """Count the cores that this process may use, which a container or a scheduler can make fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _pool(n_workers: int) -> Iterator[Executor]:
-    # A fork of this process would copy the locks of Prefect's threads; the fork server holds the warehouse's code
-    # alone, and as nothing that is sent to a worker is of this module, a worker never spends the 2 s to import Prefect.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["warehouse.shard"])
-    pool = ProcessPoolExecutor(n_workers, mp_context=context, initializer=end_with_parent)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _progress(n_shards: int, is_quiet: bool) -> Iterator[Callable[[ShardSummary], None]]:
-    """Show a bar on stderr where that is a terminal; give the function that moves it."""
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("shards  {task.fields[files]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=is_quiet or not console.is_terminal,
-    )
-    totals = {"ok": 0, "absent": 0, "rejected": 0, "failed": 0}
-    size = 0
-
-    def advance(summary: ShardSummary) -> None:
-        nonlocal size
-        for name in totals:
-            totals[name] += getattr(summary, name)
-        size += summary.bytes_in
-        files = ", ".join(f"{n:,} {name}" for name, n in totals.items() if n or name == "ok")
-        bar.update(shown, advance=1, description=str(summary.shard), files=f"{files}, {size / 1e6:,.0f} MB")
-
-    with bar:
-        shown = bar.add_task("starting", total=n_shards, files="")
-        yield advance

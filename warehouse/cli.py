@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ import typer
 
 from warehouse.datasets import PUBLIC_BUCKET
 from warehouse.errors import WarehouseError
+from warehouse.options import FetchOptions
 from warehouse.output import Format, console, emit, printable
 
 if TYPE_CHECKING:
@@ -20,6 +23,15 @@ if TYPE_CHECKING:
     from flows.shards import BuildSummary
     from warehouse.plan import Selection
     from warehouse.reader import LakeReader
+
+
+class RunnerKind(StrEnum):
+    """Where shards can be done."""
+
+    local = "local"
+    dask = "dask"
+    ray = "ray"
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,10 +43,10 @@ app = typer.Typer(
 export_app = typer.Typer(no_args_is_help=True, help="Give data out in the forms that other tools take.")
 app.add_typer(export_app, name="export")
 
-LakeOption = Annotated[str, typer.Option("--lake", envvar="WAREHOUSE_LAKE", help="Folder of the lake.")]
+LakeOption = Annotated[str, typer.Option("--lake", envvar="WAREHOUSE_LAKE", help="Folder or URL of the lake.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
 Datasets = Annotated[
-    list[str], typer.Argument(metavar="DATASET ...", help="model/component, or a model for all of its datasets.")
+    list[str], typer.Argument(metavar="DATASET ...", help="model/component, or a model for all of its activations.")
 ]
 SourceOption = Annotated[
     str, typer.Option(envvar="WAREHOUSE_SOURCE", help="Folder or URL that holds the bucket's tree.")
@@ -42,12 +54,38 @@ SourceOption = Annotated[
 LayersOption = Annotated[str | None, typer.Option(help="Layers, as 0-3,7; all by default.")]
 UnitsOption = Annotated[str | None, typer.Option(help="Units of each layer, as 0-511; all by default.")]
 WorkersOption = Annotated[int, typer.Option(min=0, help="Processes; 0 for one on each core.")]
+RunnerOption = Annotated[
+    RunnerKind, typer.Option(help="Where shards are done: processes here, or the workers of a Dask or Ray cluster.")
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(help="The cluster, as tcp://host:8786 or ray://host:10001; by default one on this machine."),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Do again what is done, also from another source.")]
+RetryOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="STATUS", help="Ask only for files that are failed, rejected or absent; may be repeated."),
+]
+RefreshOption = Annotated[
+    bool, typer.Option("--refresh", help="Ask for every file again, and redo only the shards that changed.")
+]
+KeepRawOption = Annotated[
+    bool,
+    typer.Option("--keep-raw", help="Keep the files' bytes too, so that flatten needs no source."),
+]
+ConcurrencyOption = Annotated[int, typer.Option(min=1, help="Requests under way at once, all workers together.")]
+MaxRateOption = Annotated[float | None, typer.Option(min=0.001, help="Requests a second, all workers together.")]
+AttemptsOption = Annotated[int, typer.Option(min=1, help="Requests for one file before it has failed.")]
+TimeoutOption = Annotated[float, typer.Option(min=0.1, help="Seconds that the source may be silent.")]
+PatienceOption = Annotated[
+    float, typer.Option(min=0, help="Seconds to wait for a source that answers nobody, before the build stops.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
 ModelOption = Annotated[str | None, typer.Option(help="Only units of this model.")]
 ComponentOption = Annotated[str | None, typer.Option(help="Only units of this component.")]
 LayerOption = Annotated[int | None, typer.Option(help="Only units of this layer.")]
 DEFAULT_LAKE = "lake"
+FETCH = FetchOptions()
 _PREFECT_SERVICES = (
     "CANCELLATION_CLEANUP", "CLEANUP_RECONCILER", "EVENT_PERSISTER", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS",
     "REPOSSESSOR", "SCHEDULER", "TASK_RUN_RECORDER", "TRIGGERS",
@@ -78,8 +116,18 @@ def build(
     lake: LakeOption = DEFAULT_LAKE,
     layers: LayersOption = None,
     units: UnitsOption = None,
-    workers: WorkersOption = 0,
+    retry: RetryOption = None,
+    refresh: RefreshOption = False,
     force: ForceOption = False,
+    keep_raw: KeepRawOption = False,
+    concurrency: ConcurrencyOption = FETCH.concurrency,
+    max_rate: MaxRateOption = FETCH.max_rate,
+    attempts: AttemptsOption = FETCH.attempts,
+    timeout: TimeoutOption = FETCH.timeout_seconds,
+    patience: PatienceOption = FETCH.patience_seconds,
+    runner: RunnerOption = RunnerKind.local,
+    workers: WorkersOption = 0,
+    scheduler: SchedulerOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Fetch datasets, flatten them and make the catalogue. Run again, it does what is left.
@@ -88,10 +136,16 @@ def build(
     """
     _prepare_prefect()
     from flows.build import build as flow
+    from flows.runners import Runner
+    from flows.sources import hide_secrets
     from flows.stopping import stoppable
+    from warehouse.plan import Asking
 
+    asking = Asking(force, tuple(retry or ()), refresh, keep_raw)
+    options = FetchOptions(concurrency, max_rate, attempts, timeout, patience)
+    where = Runner(runner.value, workers, scheduler)
     with stoppable(_note):
-        summary = flow(datasets, source, lake, _select(layers, units), workers, force, quiet)
+        summary = flow(datasets, hide_secrets(source), lake, _select(layers, units), asking, options, where, quiet)
     _report(summary, lake, quiet)
 
 
@@ -102,17 +156,32 @@ def extract(
     lake: LakeOption = DEFAULT_LAKE,
     layers: LayersOption = None,
     units: UnitsOption = None,
-    workers: WorkersOption = 0,
+    retry: RetryOption = None,
+    refresh: RefreshOption = False,
     force: ForceOption = False,
+    concurrency: ConcurrencyOption = FETCH.concurrency,
+    max_rate: MaxRateOption = FETCH.max_rate,
+    attempts: AttemptsOption = FETCH.attempts,
+    timeout: TimeoutOption = FETCH.timeout_seconds,
+    patience: PatienceOption = FETCH.patience_seconds,
+    runner: RunnerOption = RunnerKind.local,
+    workers: WorkersOption = 0,
+    scheduler: SchedulerOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Only fetch: keep the files' bytes in the lake's raw packs, for flatten."""
     _prepare_prefect()
     from flows.extract import extract as flow
+    from flows.runners import Runner
+    from flows.sources import hide_secrets
     from flows.stopping import stoppable
+    from warehouse.plan import Asking
 
+    asking = Asking(force, tuple(retry or ()), refresh, keep_raw=True)
+    options = FetchOptions(concurrency, max_rate, attempts, timeout, patience)
+    where = Runner(runner.value, workers, scheduler)
     with stoppable(_note):
-        summary = flow(datasets, source, lake, _select(layers, units), workers, force, quiet)
+        summary = flow(datasets, hide_secrets(source), lake, _select(layers, units), asking, options, where, quiet)
     _report(summary, lake, quiet)
 
 
@@ -120,17 +189,20 @@ def extract(
 def flatten(
     datasets: Datasets,
     lake: LakeOption = DEFAULT_LAKE,
-    workers: WorkersOption = 0,
     force: ForceOption = False,
+    runner: RunnerOption = RunnerKind.local,
+    workers: WorkersOption = 0,
+    scheduler: SchedulerOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Only flatten: turn raw packs into the lake's tables, without a source at hand."""
     _prepare_prefect()
     from flows.flatten import flatten as flow
+    from flows.runners import Runner
     from flows.stopping import stoppable
 
     with stoppable(_note):
-        summary = flow(datasets, lake, workers, force, quiet)
+        summary = flow(datasets, lake, force, Runner(runner.value, workers, scheduler), quiet)
     _report(summary, lake, quiet)
 
 
@@ -398,15 +470,18 @@ def _prepare_prefect() -> None:
     are left out, which saves three quarters of the time that a task costs.
     """
     settings = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    settings |= {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "240"}  # a busy machine needs more than 20
     if "PREFECT_API_URL" not in os.environ:
         settings |= {"PREFECT_LOGGING_LEVEL": "CRITICAL", "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL"}
         settings |= {"PREFECT_LOGGING_TO_API_ENABLED": "false", "PREFECT_SERVER_UI_ENABLED": "false"}
         settings |= {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _PREFECT_SERVICES}
+        logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)  # it does not heed Prefect's own level
     for name, value in settings.items():
         os.environ.setdefault(name, value)
 
 
 def _report(summary: BuildSummary, lake: str, is_quiet: bool) -> None:
+    unchanged = f", {summary.unchanged:,} unchanged" if summary.unchanged else ""
     if not is_quiet:
         _note(
             f"{summary.n_shards:,} shards done, {summary.n_done_before:,} done before"
@@ -414,8 +489,10 @@ def _report(summary: BuildSummary, lake: str, is_quiet: bool) -> None:
         )
         _note(
             f"files: {summary.ok:,} ok, {summary.absent:,} absent, {summary.rejected:,} rejected, "
-            f"{summary.failed:,} failed; {summary.n_records:,} records from {summary.bytes_in / 1e6:,.1f} MB"
+            f"{summary.failed:,} failed{unchanged}; {summary.n_records:,} records from {summary.bytes_in / 1e6:,.1f} MB"
         )
+        if summary.absent and not summary.ok + summary.unchanged + summary.rejected + summary.failed:
+            _note("none of the files is there: does the source hold the bucket's tree, from its root?")
         _note(f"see: warehouse status --lake {lake}")
     if summary.failed:
-        raise WarehouseError(f"{summary.failed:,} files failed: run the same command again to try just their shards")
+        raise WarehouseError(f"{summary.failed:,} files failed: --retry failed asks just for those")

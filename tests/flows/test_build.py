@@ -13,6 +13,7 @@ from flows.build import build
 from flows.catalogue import catalogue
 from flows.extract import extract
 from flows.flatten import flatten
+from flows.runners import Runner
 from flows.shards import BuildSummary
 from tests.builds import XL, Mirror, leftovers, modification_times, read_lake
 from tests.builds import build as build_without_prefect
@@ -23,13 +24,14 @@ from warehouse.lake import Lake
 from warehouse.plan import Selection
 
 NAMES = ["gpt2-small", "gpt2-xl"]
+TWO = Runner(workers=2)
 
 
 @pytest.fixture(scope="module")
 def flow_lake(tmp_path_factory: pytest.TempPathFactory, nine_mirror: Mirror) -> Lake:
     """The lake of `nine_mirror`, built by the flow with two workers; do not write to it."""
     lake = tmp_path_factory.mktemp("flow") / "lake"
-    summary = build(NAMES, str(nine_mirror.root), str(lake), nine_mirror.selection, workers=2, is_quiet=True)
+    summary = build(NAMES, str(nine_mirror.root), str(lake), nine_mirror.selection, runner=TWO, is_quiet=True)
     report = nine_mirror.report
     assert (summary.n_shards, summary.n_done_before, summary.n_changed) == (18, 0, 0)
     assert (summary.ok, summary.absent, summary.rejected, summary.failed) == (
@@ -44,7 +46,9 @@ def xl_lake(tmp_path: Path, xl_mirror: Mirror) -> Callable[[], BuildSummary]:
     """Build the XL mirror's two shards by the flow, each in a worker of its own."""
 
     def run() -> BuildSummary:
-        return build([XL.key], str(xl_mirror.root), str(tmp_path / "lake"), xl_mirror.selection, 2, is_quiet=True)
+        return build(
+            [XL.key], str(xl_mirror.root), str(tmp_path / "lake"), xl_mirror.selection, runner=TWO, is_quiet=True
+        )
 
     return run
 
@@ -79,10 +83,10 @@ def test_extract_flatten_and_catalogue_one_by_one_do_what_build_does(
 ) -> None:
     built = xl_lake()
     tree, lake = str(shutil.copytree(xl_mirror.root, tmp_path / "tree")), str(tmp_path / "staged")
-    fetched = extract([XL.key], tree, lake, xl_mirror.selection, workers=1, is_quiet=True)
+    fetched = extract([XL.key], tree, lake, xl_mirror.selection, runner=Runner(workers=1), is_quiet=True)
     assert (fetched.n_shards, fetched.ok, fetched.bytes_in, fetched.n_records) == (2, 16, built.bytes_in, 0)
     shutil.rmtree(tree)
-    flattened = flatten([XL.key], lake, workers=1, is_quiet=True)
+    flattened = flatten([XL.key], lake, runner=Runner(workers=1), is_quiet=True)
     assert (flattened.n_shards, flattened.ok, flattened.n_records) == (2, 16, built.n_records)
     assert catalogue(lake) == tmp_path / "staged" / "warehouse.duckdb"
     assert is_current(Lake(lake))
