@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint check format bench clean
+.PHONY: install servers demo test lint check format bench clean
 
 install: $(INSTALLED)
 
@@ -13,6 +13,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m warehouse.warmup
+	touch $@
+
+# Servers that the tests start, beside those that pip brings: Azurite, and nginx, which is Debian's.
+servers: tests/servers/node_modules
+
+tests/servers/node_modules: tests/servers/package-lock.json
+	npm ci --silent --no-audit --no-fund --prefix tests/servers
 	touch $@
 
 demo: install
@@ -36,6 +43,7 @@ format: install
 bench: install
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.flatten
+	$(BIN)/python -m benchmarks.extract
 
 clean:
 	rm -rf $(VENV) build dist demo

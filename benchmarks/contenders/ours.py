@@ -25,4 +25,4 @@ def build(trial: Trial) -> None:
     first = trial.units[0] - trial.units[0] % trial.shard_units
     shard = Shard(dataset.model, dataset.component, 0, first, first + trial.shard_units - 1)
     Lake(trial.out).create()
-    build_shard(ShardJob(dataset, shard, trial.units, trial.source, trial.out))
+    build_shard(ShardJob(dataset, shard, trial.units, trial.units, trial.source, trial.out))
