@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -24,6 +25,7 @@ ROOM_BYTES = 256 * 2**20
 """Bytes that a worker holds of files that have come, or are coming, and are not decoded yet."""
 
 _LONGEST_PAUSE = 30.0
+_TAKEN_AT_ONCE = 16
 
 
 class Fetcher:
@@ -123,10 +125,10 @@ class _Room:
         self._n_free -= n_bytes - self._held.get(index, 0)
         self._held[index] = n_bytes
 
-    def take(self, index: int) -> None:
-        """Free what a file holds, now that it is taken and the one after it is next."""
-        self._next = index + 1
-        self._n_free += self._held.pop(index, 0)
+    def take_until(self, index: int) -> None:
+        """Free what the files before this one hold, now that they are taken and it is next."""
+        self._n_free += sum(self._held.pop(taken, 0) for taken in range(self._next, index))
+        self._next = index
         for turn in self._waiting:
             if not turn.done():
                 turn.set_result(None)
@@ -152,7 +154,9 @@ def in_order(
     Raises:
         Exception: what the work raised.
     """
-    finished: queue.SimpleQueue[tuple[int, Result] | None] = queue.SimpleQueue()
+    ready: dict[int, Result] = {}
+    wanted = 0
+    is_wanted_ready = threading.Event()
     rooms: queue.SimpleQueue[_Room] = queue.SimpleQueue()
 
     async def drive() -> None:
@@ -162,25 +166,27 @@ def in_order(
 
         async def run() -> None:
             for index in left:
-                finished.put((index, await work(index, partial(room.hold, index))))
+                ready[index] = await work(index, partial(room.hold, index))
+                if index == wanted:
+                    is_wanted_ready.set()
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(concurrency, n)):
                 group.create_task(run())
 
     driver = asyncio.run_coroutine_threadsafe(drive(), loop)
-    driver.add_done_callback(lambda _: finished.put(None))
+    driver.add_done_callback(lambda _: is_wanted_ready.set())
     try:
         room = rooms.get()
-        early: dict[int, Result] = {}
-        for index in range(n):
-            while index not in early:
-                done = finished.get()
-                if done is None:
+        for wanted in range(n):
+            # Threads change over only when the one result is there that is wanted: often others are there by then.
+            if wanted not in ready or wanted % _TAKEN_AT_ONCE == 0:
+                loop.call_soon_threadsafe(room.take_until, wanted)
+            while wanted not in ready:
+                is_wanted_ready.wait()
+                is_wanted_ready.clear()
+                if driver.done() and wanted not in ready:
                     driver.result()
-                    raise RuntimeError("the fetching ended before its results were there")
-                early[done[0]] = done[1]
-            loop.call_soon_threadsafe(room.take, index)
-            yield early.pop(index)
+            yield ready.pop(wanted)
     finally:
         driver.cancel()
