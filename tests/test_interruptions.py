@@ -91,6 +91,26 @@ def test_a_lake_that_cannot_be_written_is_one_line(tmp_path: Path, xl_mirror: Mi
             work(replace(job, lake=str(tmp_path / "file" / "lake")))
 
 
+def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing_half_written(
+    tmp_path: Path, xl_mirror: Mirror
+) -> None:
+    lake = Lake(tmp_path / "lake")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (0, 100, 4_000):  # bytes of a file, which to its writer is like a disk that is full
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        try:
+            with pytest.raises(
+                LakeError, match=r"^cannot write gpt2-xl/mlp_post_act/0/0-511 to [^\n]+: File too large$"
+            ):
+                build(lake, xl_mirror.root, selection=LAYER_0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert lake.shards() == []
+        assert leftovers(lake) == []
+    (summary,) = build(lake, xl_mirror.root, selection=LAYER_0)
+    assert summary.ok == 8
+
+
 def test_a_source_that_went_away_is_a_source_error_and_leaves_the_commit(tmp_path: Path, xl_tree: Path) -> None:
     lake = Lake(tmp_path / "lake")
     build(lake, xl_tree, selection=LAYER_0)
