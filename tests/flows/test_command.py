@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +32,18 @@ def lake(tmp_path: Path) -> Lake:
 
 
 @pytest.fixture
-def run(web: Web, lake: Lake, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+def own_environment() -> Iterator[None]:
+    """Take back what a command sets in the environment for the Prefect that it starts."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def run(
+    web: Web, lake: Lake, own_environment: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Run:
     """Run a command on layer 0 of the web's XL neurons; gives its exit code and stderr."""
 
     def run_command(command: str, *options: str, source: str = "") -> tuple[int, str]:
