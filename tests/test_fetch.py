@@ -76,8 +76,8 @@ def test_a_file_is_asked_for_again_until_it_is_answered() -> None:
 
 def test_a_file_has_failed_after_so_many_attempts_with_the_last_reason() -> None:
     client = ScriptedClient(lambda path, n: Answer("absent") if path == "-1" else TransientError(f"HTTP 50{n}"))
-    assert ask(client, QUICK, "a")[0] == ["HTTP 502"]
-    assert [path for path, _ in client.asked] == ["a", "a", "a", "-1"]
+    assert ask(client, QUICK, "a")[0] == ["HTTP 503"]
+    assert [path for path, _ in client.asked] == ["a", "a", "a", "-1", "a", "-1"]  # once more, as somebody is there
 
 
 @pytest.mark.parametrize("status", ["absent", "refused", "rejected", "unchanged"])
@@ -131,6 +131,16 @@ def test_a_source_that_comes_back_within_the_patience_is_not_down_and_no_file_fa
     answers, fetcher = ask(client, replace(QUICK, patience_seconds=5), *map(str, range(40)))
     assert answers == [Answer("ok")] * 40
     assert not fetcher.is_down
+
+
+def test_failures_while_nobody_is_answered_do_not_count_against_a_file() -> None:
+    back_at = time.monotonic() + 0.2
+    client = ScriptedClient(lambda *_: Answer("ok") if time.monotonic() > back_at else TransientError("HTTP 500"))
+    options = replace(QUICK, attempts=2, patience_seconds=5)  # an attempt more than those that meet its end
+    for _ in range(20):
+        back_at = time.monotonic() + 0.02
+        answers, _ = ask(client, options, *map(str, range(20)))
+        assert answers == [Answer("ok")] * 20
 
 
 def test_a_few_bad_files_of_a_good_source_do_not_make_it_down() -> None:

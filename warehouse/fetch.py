@@ -44,6 +44,7 @@ class Fetcher:
         self._canary = canary
         self._is_asking_canary = asyncio.Lock()
         self._last_answer = time.monotonic()
+        self._last_silence = 0.0
         self._resume_at = 0.0
         self._next_turn = 0.0
         self.is_down = False
@@ -54,24 +55,28 @@ class Fetcher:
         Raises:
             TransientError: the last reason why there was none; `is_down` says whether the source answers nobody.
         """
-        n_failed = 0
+        n_asked = n_failed = 0
+        began_at = time.monotonic()
         while True:
             await self._wait_for_turn()
-            asked_at = time.monotonic()
+            asked_at, was_answering = time.monotonic(), self._last_answer > began_at
             try:
                 answer = await self._client.get(path, etag, reserve)
             except TransientError as e:
-                n_failed += 1
+                n_asked, n_failed = n_asked + 1, n_failed + 1
                 is_too_long = (e.retry_after or 0) > self._options.patience_seconds
                 if e.retry_after is not None and not is_too_long:
                     self._resume_at = max(self._resume_at, time.monotonic() + e.retry_after)
-                is_last = n_failed >= self._options.attempts or is_too_long
-                if self.is_down or (is_last and (await self._is_answering(asked_at) or self.is_down)):
-                    raise
+                if n_failed >= self._options.attempts or is_too_long:
+                    is_answering = await self._is_answering(asked_at)
+                    if self.is_down or (is_answering and (was_answering or is_too_long)):
+                        raise
+                    # Nobody was answered while this file was asked for. If somebody is now, it has one more chance.
+                    n_failed = self._options.attempts - 1 if is_answering else 0
             else:
                 self._last_answer = time.monotonic()
                 return answer
-            pause = min(self._options.backoff_seconds * 2 ** min(n_failed - 1, 16), _LONGEST_PAUSE)
+            pause = min(self._options.backoff_seconds * 2 ** min(n_asked - 1, 16), _LONGEST_PAUSE)
             await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311  (jitter, no secret)
 
     async def _wait_for_turn(self) -> None:
@@ -90,10 +95,13 @@ class Fetcher:
         async with self._is_asking_canary:
             if self._last_answer > since:
                 return True
+            if self._last_silence > since or self.is_down:
+                return False
             try:
                 await self._client.get(self._canary, None, _no_bound)
             except TransientError as e:
                 patience = self._options.patience_seconds
+                self._last_silence = time.monotonic()
                 self.is_down |= time.monotonic() - self._last_answer > patience or (e.retry_after or 0) > patience
                 return False
             self._last_answer = time.monotonic()
