@@ -1,4 +1,4 @@
-"""The catalogue: one DuckDB file of views and macros over a lake's committed Parquet parts.
+"""The catalogue: one DuckDB file of views and macros over a lake's committed Parquet, and of tables to search it by.
 
 It is a cache, made from the files of `sql/` and the lake alone: built beside and moved into place, so that who has
 the old one open keeps it. That of a remote lake is kept on this machine. Every connection to DuckDB is made here.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,14 +23,21 @@ from typing import Literal, TypeAlias
 import duckdb
 import pyarrow as pa
 
+from warehouse import contexts, index, profiles, selectivity
+from warehouse.contexts import update_contexts
 from warehouse.errors import LakeError
+from warehouse.index import IndexPlan, keep_tables, plan_index, update_index, wanted_shards
 from warehouse.lake import Lake
 from warehouse.parts import Shard
+from warehouse.profiles import update_profiles
 from warehouse.remote_parts import RemoteParts
 from warehouse.schema import ARROW_TYPES, COLUMNS, PARTITIONS, TABLES
+from warehouse.selectivity import update_selectivity
 from warehouse.temporary import name_temporary, sweep_temporary
 
 Folder: TypeAlias = Literal["tables", "views", "macros", "checks"]
+KEPT_TABLES = (*index.TABLES, *contexts.TABLES, *selectivity.TABLES, *profiles.TABLES)
+"""The tables behind searches, which the next catalogue takes over and brings up to date."""
 _FROM = re.compile(r"^-- From: (.*)$", re.MULTILINE)
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(?: .*\n)*[\w.]+: ")
 _ALONE = {
@@ -113,8 +121,16 @@ def build_catalogue(lake: Lake) -> Path:
         temporary.parent.mkdir(parents=True, exist_ok=True)
         sweep_temporary(temporary.parent)
         parts = None if lake.is_local else RemoteParts(lake)
+        plan = _plan_index(lake)
+        if plan.run:
+            shutil.copyfile(lake.catalogue_path, temporary)
         with connect(lake, temporary, parts) as connection:
+            keep_tables(connection, KEPT_TABLES)
             define(connection, lake)
+            update_index(connection, plan)
+            update_contexts(connection, lake, plan)
+            update_selectivity(connection, plan)
+            update_profiles(connection, plan)
         temporary.replace(lake.catalogue_path)
         if parts is not None:
             parts.discard_old()
@@ -124,6 +140,14 @@ def build_catalogue(lake: Lake) -> Path:
         temporary.unlink(missing_ok=True)
         temporary.with_name(f"{temporary.name}.wal").unlink(missing_ok=True)
     return lake.catalogue_path
+
+
+def _plan_index(lake: Lake) -> IndexPlan:
+    """Plan the token index from that of the catalogue in place, which only the same SQL can have made."""
+    origin = read_origin(lake)
+    is_of_this_version = origin is not None and origin.definitions == _hash_definitions()
+    with connect(lake) as connection:
+        return plan_index(connection, lake.catalogue_path if is_of_this_version else None, lake, wanted_shards(lake))
 
 
 def ensure_catalogue(lake: Lake) -> Path:

@@ -122,9 +122,15 @@ COLUMNS: dict[str, Column] = {
     "related_unit": Column("INTEGER", "Index of the related unit in its layer, from 0."),
     "related_unit_id": Column("VARCHAR", "The related unit's full name: model/component/layer/unit."),
     "weight": Column(
-        "FLOAT", "Weight of the connection between the two units, without unit of measure; NULL where the file's is."
+        "FLOAT",
+        "Weight, without unit of measure: of the connection between two units (NULL where the file's is), or of a "
+        "token in a unit's profile.",
     ),
-    "basis": Column("VARCHAR", "How tokens were related to the unit: activation or weight."),
+    "basis": Column(
+        "VARCHAR",
+        "How tokens were related to the unit: activation or weight. Of duplicates, what is the same: token_stats or "
+        "top records.",
+    ),
     "strength": Column(
         "FLOAT",
         "Mean activation on the token (basis activation), or weight between token and unit, without unit of measure "
@@ -147,6 +153,53 @@ COLUMNS: dict[str, Column] = {
     "failed": Column("BIGINT", "Expected files that could not be fetched."),
     "missing": Column("BIGINT", "Expected files that no build has asked for yet."),
     "extra": Column("BIGINT", "Files beyond the expected ones, of any status; no other column counts them."),
+    # the token index
+    "first_unit": Column("INTEGER", "First unit of the shard."),
+    "last_unit": Column("INTEGER", "Last unit of the shard, inclusive."),
+    "commit_mark": Column("VARCHAR", "Mark of the commit whose rows the index holds: an ETag or time, and size."),
+    "run": Column("INTEGER", "Sorted run of the index that holds the shard's rows, from 0."),
+    "token_number": Column("INTEGER", "The token's number in this catalogue, from 0."),
+    "gpt2_id": Column("INTEGER", "GPT-2's id of the token; NULL where it has none or its text is that of several."),
+    "n_occurrences": Column(
+        "BIGINT", "Occurrences in the records of all sections, over the units that are ever active on the token."
+    ),
+    "n_units": Column("BIGINT", "Units that are active on the token."),
+    "total_positive": Column("DOUBLE", "Sum of the unit's positive activations over all tokens and records."),
+    # contexts, selectivity and profiles
+    "text_key": Column("UBIGINT", "Hash of the text's tokens."),
+    "text": Column("VARCHAR", "The text of a record: its tokens, joined."),
+    "token_starts": Column("INTEGER[]", "Character of the text at which each token starts, from 0."),
+    "active_positions": Column("USMALLINT[]", "Positions of the tokens on which the unit is active (> 0), from 0."),
+    "active_values": Column("FLOAT[]", "Activation at each of active_positions."),
+    "n_tokens": Column("INTEGER", "Distinct tokens on which the unit is active, in the records of all sections."),
+    "entropy": Column(
+        "DOUBLE",
+        "Entropy of the unit's positive activation over tokens, in bits: 0 where all is on one; NULL without any.",
+    ),
+    "top_token": Column("VARCHAR", "Token with the largest part of the unit's positive activation."),
+    "top_token_share": Column("DOUBLE", "Part of the unit's positive activation that is on top_token, 0 to 1."),
+    "top_token_n": Column("INTEGER", "Occurrences of top_token in the unit's records of all sections."),
+    "top_token_n_active": Column("INTEGER", "Occurrences of top_token with a positive activation."),
+    "profile": Column("HUGEINT", "Sum of hashes of the unit's rows of token_stats: units with the same rows share it."),
+    "why": Column("VARCHAR", "Why a unit is dead: no records, or never active."),
+    "first_unit_id": Column("VARCHAR", "Of the units that are the same, the first in order."),
+    "n_same": Column("BIGINT", "Units that are the same, this one too."),
+    "active_part": Column("DOUBLE", "Part of top_token's occurrences on which the unit is active, 0 to 1."),
+    "is_in_context": Column(
+        "BOOLEAN", "Whether the unit is active on some occurrences of its token and not on others."
+    ),
+    "units": Column("BIGINT", "Units of the layer that are in the lake."),
+    "dead": Column("BIGINT", "Units of dead_units."),
+    "near_dead": Column("BIGINT", "Units of near_dead_units."),
+    "duplicate": Column("BIGINT", "Units of duplicate_units."),
+    "one_token": Column("BIGINT", "Units of one_token_units that are active on nearly every occurrence of the token."),
+    "one_token_in_context": Column("BIGINT", "Units of one_token_units that are active in some contexts only."),
+    "unit_number": Column("INTEGER", "The unit's number in this catalogue, from 0."),
+    "token_numbers": Column("INTEGER[]", "Numbers of the unit's strongest tokens, strongest first."),
+    "weights": Column("FLOAT[]", "Weight of each of these tokens, without unit of measure: their squares sum to 1."),
+    "text_hash": Column("UBIGINT", "64 bits of the MD5 of a text's tokens."),
+    "is_top": Column("BOOLEAN", "Whether one of the unit's top records has the text."),
+    "fired_positions": Column("USMALLINT[]", "Positions at which the unit fires in the text, from 0."),
     # the catalogue itself
     "table_name": Column("VARCHAR", "Table that the part belongs to."),
     "path": Column("VARCHAR", "Absolute path of the Parquet file."),

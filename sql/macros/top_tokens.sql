@@ -10,7 +10,9 @@ SELECT
   s.sum_activation,
   s.n_random,
   s.sum_random,
-  s.sum_positive
+  s.sum_positive,
+  CAST(s.sum_random AS DOUBLE) / nullif(s.n_random, 0) AS random_mean,
+  s.sum_positive / sum(CAST(s.sum_positive AS DOUBLE)) OVER () AS share
 FROM range(
   CASE
     WHEN regexp_full_match(unit_id, '[^/]+/[^/]+/[0-9]+/[0-9]+') THEN 1
@@ -25,4 +27,4 @@ WHERE s.model = split_part(unit_id, '/', 1)
 ORDER BY rank
 LIMIT k;
 
-COMMENT ON MACRO TABLE top_tokens IS 'The k tokens that a unit (per token) responds to most, ranked from 0 by the strongest activation; equal ones stand in the order of their text.';
+COMMENT ON MACRO TABLE top_tokens IS 'The k tokens that a unit (per token) responds to most, ranked from 0 by the strongest activation; equal ones stand in the order of their text. random_mean is the mean over the token''s occurrences in the random sample, which is unbiased (NULL without any); share is the token''s part of the unit''s whole positive activation.';

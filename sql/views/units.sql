@@ -1,5 +1,5 @@
 -- One row is: a unit
--- From: the committed parts of units
+-- From: the committed parts of units, unit_selectivity
 CREATE VIEW units AS
 SELECT
   p.model,
@@ -17,7 +17,13 @@ SELECT
   p.active_fraction,
   p.n_top,
   p.n_random,
-  p.n_quantile
-FROM $parts AS p;
+  p.n_quantile,
+  s.n_tokens,
+  s.entropy,
+  s.top_token,
+  s.top_token_share
+FROM $parts AS p
+LEFT JOIN unit_selectivity AS s
+  ON s.model = p.model AND s.component = p.component AND s.layer = p.layer AND s.unit = p.unit;
 
-COMMENT ON VIEW units IS 'Every neuron, head or latent whose file was read, with the figures that its file gives and the size of its records.';
+COMMENT ON VIEW units IS 'Every neuron, head or latent whose file was read, with the figures that its file gives, the size of its records, and how its positive activation is spread over tokens (datasets per token).';

@@ -11,7 +11,7 @@ import pytest
 
 from tests.sql.lakes import EXPLANATIONS, HEADS, NEURONS, RELATED_TOKENS, RELATED_UNITS, Row, file_row
 from warehouse.catalogue import read_sql
-from warehouse.checks import run_checks
+from warehouse.checks import CATALOGUE_CHECKS, run_checks
 from warehouse.errors import LakeError
 from warehouse.lake import Lake
 from warehouse.parts import Shard, shard_of
@@ -145,7 +145,8 @@ def test_every_check_passes_on_a_good_lake(lake: Lake) -> None:
 
 
 def test_every_check_has_a_way_to_break_it() -> None:
-    assert {name for name, *_ in BREAKS} == set(read_sql("checks"))
+    # Those of the catalogue's own tables are broken in the tests of these tables.
+    assert {name for name, *_ in BREAKS} == set(read_sql("checks")) - set(CATALOGUE_CHECKS)
 
 
 @pytest.mark.parametrize(("name", "table", "unit", "change"), BREAKS, ids=lambda value: str(value)[:40])

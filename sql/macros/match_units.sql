@@ -1,0 +1,138 @@
+-- One row is: a unit of component_a with its best match in component_b
+-- From: unit_profiles
+CREATE MACRO match_units(component_a, component_b, model := NULL, layer := NULL) AS TABLE
+WITH units_a AS MATERIALIZED (
+  SELECT
+    u.unit_number,
+    u.model,
+    u.component,
+    u.layer,
+    u.unit,
+    u.token_numbers,
+    u.weights,
+    row_number() OVER (ORDER BY u.model, u.layer, u.unit) AS a
+  FROM unit_profiles AS u
+  WHERE u.component = TRY_CAST(component_a AS component_name)
+    AND (model IS NULL OR u.model = model)
+    AND (layer IS NULL OR u.layer = layer)
+),
+units_b AS MATERIALIZED (
+  SELECT
+    u.unit_number,
+    u.model,
+    u.component,
+    u.layer,
+    u.unit,
+    u.token_numbers,
+    u.weights,
+    row_number() OVER (ORDER BY u.model, u.layer, u.unit) AS b
+  FROM unit_profiles AS u
+  WHERE u.component = TRY_CAST(component_b AS component_name)
+    AND (model IS NULL OR u.model = model)
+    AND (layer IS NULL OR u.layer = layer)
+),
+nominated AS MATERIALIZED (
+  SELECT
+    a.a,
+    b.b,
+    CAST(round(sum(CAST(a.weight AS DOUBLE) * b.weight), 6) AS FLOAT) AS likeness
+  FROM (
+    SELECT
+      u.a,
+      u.unit_number,
+      unnest(u.token_numbers[:8]) AS token_number,
+      unnest(u.weights[:8]) AS weight
+    FROM units_a AS u
+  ) AS a
+  INNER JOIN (
+    SELECT
+      u.b,
+      u.unit_number,
+      unnest(u.token_numbers[:8]) AS token_number,
+      unnest(u.weights[:8]) AS weight
+    FROM units_b AS u
+  ) AS b
+    ON b.token_number = a.token_number AND b.unit_number <> a.unit_number
+  GROUP BY
+    a.a,
+    b.b
+),
+candidates AS (
+  SELECT
+    n.a,
+    unnest(arg_max(n.b, {'likeness': n.likeness, 'order': -n.b}, 4)) AS b
+  FROM nominated AS n
+  GROUP BY n.a
+  UNION
+  SELECT
+    unnest(arg_max(n.a, {'likeness': n.likeness, 'order': -n.a}, 4)) AS a,
+    n.b
+  FROM nominated AS n
+  GROUP BY n.b
+),
+weighed AS MATERIALIZED (
+  SELECT
+    c.a,
+    c.b,
+    unnest(u.token_numbers) AS token_number,
+    unnest(u.weights) AS weight
+  FROM candidates AS c
+  INNER JOIN units_a AS u USING (a)
+),
+scored AS MATERIALIZED (
+  SELECT
+    w.a,
+    w.b,
+    round(sum(CAST(w.weight AS DOUBLE) * t.weight), 6) AS score,
+    count(*) AS n_shared_tokens
+  FROM weighed AS w
+  INNER JOIN (
+    SELECT
+      u.b,
+      unnest(u.token_numbers) AS token_number,
+      unnest(u.weights) AS weight
+    FROM units_b AS u
+  ) AS t USING (b, token_number)
+  GROUP BY
+    w.a,
+    w.b
+),
+best_of_a AS (
+  SELECT DISTINCT ON (s.a)
+    s.a,
+    s.b,
+    s.score,
+    s.n_shared_tokens
+  FROM scored AS s
+  ORDER BY
+    s.a,
+    s.score DESC,
+    s.b
+),
+best_of_b AS (
+  SELECT DISTINCT ON (s.b)
+    s.b,
+    s.a
+  FROM scored AS s
+  ORDER BY
+    s.b,
+    s.score DESC,
+    s.a
+)
+SELECT
+  CAST(u.model AS VARCHAR) AS model,
+  CAST(u.component AS VARCHAR) AS component,
+  CAST(u.layer AS INTEGER) AS layer,
+  u.unit,
+  concat_ws('/', u.model, u.component, u.layer, u.unit) AS unit_id,
+  if(m.b IS NULL, NULL, concat_ws('/', m.model, m.component, m.layer, m.unit)) AS match_unit_id,
+  f.score,
+  f.n_shared_tokens,
+  if(m.b IS NULL, NULL, r.a IS NOT NULL) AS is_mutual
+FROM units_a AS u
+LEFT JOIN best_of_a AS f ON f.a = u.a
+LEFT JOIN units_b AS m ON m.b = f.b
+LEFT JOIN best_of_b AS r ON r.b = f.b AND r.a = f.a
+ORDER BY u.a;
+
+COMMENT ON MACRO TABLE match_units IS 'Every unit of component_a with the unit of component_b that resembles it most by the score of similar_units, and whether that one''s best match is it. To spare most of the work only a few pairs are scored: those that share one of the 8 strongest tokens of both, and of these the 4 of each unit that resemble it most by those 8. So the best is missed at times, mostly where nothing resembles the unit much, and NULL says that no unit shares such a token. A unit is no match of itself, so a component with itself gives near duplicates. Equal scores go to the first in order of model, layer and unit.';

@@ -1,0 +1,9 @@
+-- One row is: a text of the lake's records
+-- From: datasets
+CREATE TABLE IF NOT EXISTS context_texts (
+  text_key UBIGINT,
+  text VARCHAR,
+  token_starts INTEGER[]
+);
+
+COMMENT ON TABLE context_texts IS 'The distinct texts in which some unit is active, of datasets per token: all units of a model share a few. Texts of the same characters that are parted into other tokens are others.';
