@@ -302,6 +302,52 @@ def top(
 
 
 @app.command()
+def similar(
+    unit_id: Annotated[str, typer.Argument(help="model/component/layer/unit, as gpt2-small/mlp_post_act/5/131.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Rows at most.")] = 20,
+    model: ModelOption = None,
+    component: ComponentOption = None,
+    layer: LayerOption = None,
+    lake: LakeOption = DEFAULT_LAKE,
+    form: FormatOption = Format.table,
+) -> None:
+    """Rank the units of any component that respond to the same tokens as a unit does.
+
+    Example: warehouse similar gpt2-small/mlp_post_act_ae_v1/5/16 --component mlp_post_act_ae_v4
+    """
+    with _open(lake) as reader:
+        found = reader.similar_units(unit_id, k, model, component, layer)
+        if found.is_empty():
+            reader.unit(unit_id)  # says what is there where this unit is not
+            raise WarehouseError(f"no unit here shares one of the strongest tokens of {unit_id}")
+    emit(found, form)
+
+
+@app.command()
+def contexts(
+    pattern: Annotated[str, typer.Argument(help="What the text holds.")],
+    how: Annotated[str, typer.Option(help="phrase (whole tokens), substring or regex.")] = "phrase",
+    k: Annotated[int, typer.Option("-k", min=1, help="Rows at most.")] = 20,
+    model: ModelOption = None,
+    component: ComponentOption = None,
+    layer: LayerOption = None,
+    lake: LakeOption = DEFAULT_LAKE,
+    form: FormatOption = Format.table,
+) -> None:
+    """Find texts, and the units that fire inside the match, strongest first.
+
+    Example: warehouse contexts "the capital of" --component mlp_post_act
+    """
+    with _open(lake) as reader:
+        found = reader.contexts(pattern, how, k, model, component, layer)  # type: ignore[arg-type]
+        if found.is_empty():
+            raise WarehouseError(f"no unit of this --model, --component and --layer is active inside {pattern!r}")
+    if form is Format.table:
+        found = found.select("unit_id", "activation", "token", "before", "matched", "after")
+    emit(found, form)
+
+
+@app.command()
 def unit(
     unit_id: Annotated[str, typer.Argument(help="model/component/layer/unit, as gpt2-small/mlp_post_act/5/131.")],
     k: Annotated[int, typer.Option("-k", min=0, help="Records of each section, and top tokens.")] = 5,

@@ -15,6 +15,7 @@ from warehouse.export import rebuild_record
 from warehouse.lake import Lake
 from warehouse.records import NeuronRecord, Section, UnitId
 from warehouse.remote_parts import RemoteParts
+from warehouse.search import Searcher, canonical
 
 TokenOrder: TypeAlias = Literal["max", "mean", "relative", "share"]
 PairOrder: TypeAlias = Literal["max", "mean", "relative", "abs"]
@@ -22,7 +23,7 @@ PairOrder: TypeAlias = Literal["max", "mean", "relative", "abs"]
 _HERE = "model = $model AND component = $component AND layer = $layer AND unit = $unit"
 
 
-class LakeReader:
+class LakeReader(Searcher):
     """A lake that was built, open for reading; `warehouse.open` gives one.
 
     Every answer is a Polars frame with the columns of the SQL view or macro of the same name. Threads may share a
@@ -164,7 +165,7 @@ class LakeReader:
         Raises:
             UnknownUnit: the text is not a unit_id.
         """
-        return self.sql("FROM top_tokens($unit_id, k := $k)", {"unit_id": _canonical(unit_id), "k": k})
+        return self.sql("FROM top_tokens($unit_id, k := $k)", {"unit_id": canonical(unit_id), "k": k})
 
     def top_pairs(self, unit_id: str | UnitId, k: int = 20) -> pl.DataFrame:
         """Rank the pairs of query and key token that a unit responds to by its largest absolute activation on them.
@@ -172,7 +173,7 @@ class LakeReader:
         Raises:
             UnknownUnit: the text is not a unit_id.
         """
-        return self.sql("FROM top_pairs($unit_id, k := $k)", {"unit_id": _canonical(unit_id), "k": k})
+        return self.sql("FROM top_pairs($unit_id, k := $k)", {"unit_id": canonical(unit_id), "k": k})
 
     def records(self, unit_id: str | UnitId, section: Section | None = None) -> pl.DataFrame:
         """Give a unit's records in the order of its file, of one section or all.
@@ -182,7 +183,7 @@ class LakeReader:
             QueryError: there is no such section.
         """
         return self.sql(
-            "FROM unit_records($unit_id, section := $section)", {"unit_id": _canonical(unit_id), "section": section}
+            "FROM unit_records($unit_id, section := $section)", {"unit_id": canonical(unit_id), "section": section}
         )
 
     def unit(self, unit_id: str | UnitId) -> pl.DataFrame:
@@ -241,7 +242,3 @@ def _place(name: UnitId) -> dict[str, object]:
 
 def _parse(unit_id: str | UnitId) -> UnitId:
     return unit_id if isinstance(unit_id, UnitId) else UnitId.parse(unit_id)
-
-
-def _canonical(unit_id: str | UnitId) -> str:
-    return str(_parse(unit_id))
