@@ -301,3 +301,34 @@ def test_a_registered_dataset_is_in_the_catalogue_at_once(run: Run, xl_mirror: M
     assert run("register", str(tmp_path / "mine.toml"), "--lake", lake.root)[:2] == (0, "mine/mlp\n")
     out = run("sql", "SELECT kind FROM datasets WHERE model = 'mine'", "--lake", lake.root, "--format", "json")[1]
     assert json.loads(out) == [{"kind": "neuron"}]
+
+
+def test_a_question_loads_nothing_that_only_builds_need(built_lake: Lake) -> None:
+    script = (
+        "import sys, warehouse\n"
+        f"warehouse.open({built_lake.root!r}).top_units(' Paris')\n"
+        "print(*{'aiohttp', 'numba', 'prefect', 'torch', 'tokenizers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_similar_ranks_units_of_other_components_by_the_tokens_they_share(run: Run) -> None:
+    code, out, _ = run("similar", UNIT, "--model", "gpt2-small", "--format", "json", "-k", "5")
+    found = json.loads(out)
+    assert code == 0
+    assert 0 < len(found) <= 5
+    assert {row["model"] for row in found} == {"gpt2-small"}
+    assert [row["score"] for row in found] == sorted((row["score"] for row in found), reverse=True)
+
+
+def test_contexts_finds_what_fires_inside_a_phrase(run: Run) -> None:
+    code, out, _ = run("contexts", FAMOUS_TOKEN, "--format", "json", "-k", "3")
+    assert code == 0
+    assert [row["matched"] for row in json.loads(out)] == [FAMOUS_TOKEN] * 3
+
+
+@pytest.mark.parametrize("arguments", [("contexts", "no such text"), ("similar", "gpt2-xl/mlp_post_act/7/2")])
+def test_a_search_without_an_answer_is_one_line(run: Run, arguments: tuple[str, ...]) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out, len(err.splitlines())) == (1, "", 1)

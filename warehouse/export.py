@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,10 @@ from warehouse.datasets import Dataset, select_datasets
 from warehouse.errors import LakeError
 from warehouse.lake import Lake
 from warehouse.parts import Shard
-from warehouse.plan import Selection
 from warehouse.records import ActivationRecord, NeuronRecord
+
+if TYPE_CHECKING:  # a question must not wait for what fetches files
+    from warehouse.plan import Selection
 
 
 def rebuild_record(

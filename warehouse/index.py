@@ -18,7 +18,6 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from warehouse.decode.gpt2 import token_texts
 from warehouse.lake import Lake
 from warehouse.parts import Shard
 
@@ -271,6 +270,8 @@ def _count_vocabulary(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _gpt2_ids() -> pa.Table:
     """Give the tokens that have exactly one GPT-2 id; what is part of a UTF-8 character reads alike for many."""
+    from warehouse.decode.gpt2 import token_texts  # which loads the decoders, and no question needs those
+
     texts = token_texts().tolist()
     counts = Counter(texts)
     ids = {text: number for number, text in enumerate(texts) if counts[text] == 1 and "\ufffd" not in text}
