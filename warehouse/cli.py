@@ -16,6 +16,7 @@ from warehouse.datasets import PUBLIC_BUCKET
 from warehouse.errors import WarehouseError
 from warehouse.options import FetchOptions
 from warehouse.output import Format, console, emit, printable
+from warehouse.plot_cli import plot_app
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 export_app = typer.Typer(no_args_is_help=True, help="Give data out in the forms that other tools take.")
 app.add_typer(export_app, name="export")
+app.add_typer(plot_app, name="plot")
 
 LakeOption = Annotated[str, typer.Option("--lake", envvar="WAREHOUSE_LAKE", help="Folder or URL of the lake.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
