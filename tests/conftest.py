@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +86,17 @@ def built_lake(tmp_path_factory: pytest.TempPathFactory, nine_mirror: Mirror) ->
     build(lake, nine_mirror.root, ["gpt2-small", "gpt2-xl"], nine_mirror.selection)
     build_catalogue(lake)
     return lake
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder in which the demo was run, and what it printed; do not write to its lake."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    done = subprocess.run(
+        [sys.executable, "-m", "warehouse", "demo"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(r"[^\n]+ files \(100%\)[^\n]+\n", done.stderr), done.stderr  # how far it is, in a log
+    return folder, done.stdout
 
 
 @pytest.fixture

@@ -35,17 +35,6 @@ def commands(page: Path) -> Iterator[list[str]]:
             yield shlex.split(line, comments=True)[1:]
 
 
-@pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A folder in which the demo was run, and what it printed."""
-    folder = tmp_path_factory.mktemp("newcomer")
-    done = subprocess.run(
-        [sys.executable, "-m", "warehouse", "demo"], cwd=folder, capture_output=True, text=True, check=True
-    )
-    assert re.fullmatch(r"[^\n]+ files \(100%\)[^\n]+\n", done.stderr), done.stderr  # how far it is, in a log
-    return folder, done.stdout
-
-
 def test_the_demo_shows_coverage_one_token_over_all_components_and_one_unit(demo: tuple[Path, str]) -> None:
     _, printed = demo
     assert "made up" in printed.splitlines()[0]

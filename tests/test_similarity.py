@@ -201,7 +201,7 @@ def test_similar_units_are_those_of_a_recount(lake: Lake, content: Content) -> N
 
 
 @settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 @given(seed=st.integers(0, 2**32), n_tokens=st.sampled_from([3, 30, 90]))
 def test_any_lake_answers_as_a_recount_does(tmp_path_factory: pytest.TempPathFactory, seed: int, n_tokens: int) -> None:
