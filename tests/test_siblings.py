@@ -18,7 +18,8 @@ from warehouse.catalogue import build_catalogue
 from warehouse.checks import run_checks
 from warehouse.datasets import Dataset, activation_datasets, builtin_datasets
 from warehouse.decode.siblings import LONGEST_TEXT, MOST_ENTRIES
-from warehouse.errors import MalformedFile
+from warehouse.errors import LakeError, MalformedFile, UnknownUnit
+from warehouse.export import export_neuron_records
 from warehouse.flatten import Flattener
 from warehouse.lake import Lake
 from warehouse.mirror import make_mirror
@@ -529,6 +530,20 @@ def test_related_tokens_are_those_of_the_files(reader: LakeReader, sibling_mirro
     )
     unknown = reader.sql("SELECT DISTINCT rank FROM related_tokens WHERE strength IS NULL").rows()
     assert unknown == [(N_RELATED - 1,)]
+
+
+def test_a_file_of_a_sibling_is_no_unit_and_no_neuron_record_and_says_where_its_rows_are(
+    reader: LakeReader, sibling_lake: Lake, tmp_path: Path
+) -> None:
+    (layer, unit), *_ = reader.sql(
+        "SELECT layer, unit FROM files WHERE component = 'explanations' AND status = 'ok'"
+    ).rows()
+    with pytest.raises(
+        UnknownUnit, match=rf"is no unit: ask .*FROM explanations WHERE unit_id = '[^']+/{layer}/{unit}'"
+    ):
+        reader.unit(UnitId("gpt2-xl", "explanations", layer, unit))
+    with pytest.raises(LakeError, match=r"^gpt2-xl/explanations holds no NeuronRecords but explanations"):
+        export_neuron_records(sibling_lake, ["gpt2-xl/explanations"], Selection(), tmp_path)
 
 
 def test_coverage_counts_a_sibling_by_its_own_name(reader: LakeReader) -> None:

@@ -99,11 +99,13 @@ def export_neuron_records(lake: Lake, names: Sequence[str], selection: Selection
 
     Raises:
         UnknownDataset: a name is not known.
-        LakeError: none of these units is in the lake, or `out` cannot be written.
+        LakeError: none of these units is in the lake, a dataset holds no activations, or `out` cannot be written.
     """
     n_files = 0
     try:
         for dataset in select_datasets(names, lake.datasets()):
+            if dataset.holds != "activations":
+                raise LakeError(f"{dataset.key} holds no NeuronRecords but {dataset.holds}: ask for those with SQL")
             template = re.sub(r"(\.json|\.pt)?$", ".json", dataset.paths[0], count=1)
             for record in iterate_neuron_records(lake, dataset, selection):
                 path = out / template.format(layer=record.layer_index, unit=record.unit_index)

@@ -213,6 +213,8 @@ class LakeReader(Searcher):
         """Say why a unit is not there, and what is."""
         files = self.sql(f"SELECT status, uri, error FROM files WHERE {_HERE}", _place(name))
         for status, uri, error in files.iter_rows():
+            if status == "ok":
+                break  # of a sibling, whose rows are about units of another component
             reason = "the source has no such file" if status == "absent" else error
             return f"{name} is {status}: {reason} ({uri})"
         dataset = {"model": name.model, "component": name.component}
@@ -220,6 +222,9 @@ class LakeReader(Searcher):
         if known.is_empty():
             keys = self.sql("SELECT model || '/' || component AS key FROM datasets ORDER BY key")["key"]
             return f"{name} is of no known dataset: known are {', '.join(keys)}"
+        if (holds := known["holds"][0]) != "activations":
+            unit_id = UnitId(name.model, known["about"][0], name.layer, name.unit)
+            return f"{name} is no unit: ask \"FROM {holds} WHERE unit_id = '{unit_id}'\" for what it says of {unit_id}"
         built = self.sql(
             "SELECT layer, min(unit), max(unit) FROM units WHERE model = $model AND component = $component "
             "GROUP BY layer ORDER BY abs(layer - $layer), layer LIMIT 3",
