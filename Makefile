@@ -26,7 +26,7 @@ demo: install
 	$(BIN)/warehouse demo
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff format --check .

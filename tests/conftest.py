@@ -10,6 +10,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from warehouse.mirror import MirrorSpec, RecordCounts, make_mirror
 from warehouse.records import UnitId
 
 _PREFECT_HOME = "PREFECT_HOME"
+_READS_DEMO = ("test_clients", "test_cookbook", "test_readme")
 
 
 def pytest_configure() -> None:
@@ -38,6 +40,26 @@ def pytest_configure() -> None:
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ[_PREFECT_HOME], ignore_errors=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give pytest-xdist whole folders, or what reads the demo, where it would take files: they share costly fixtures.
+
+    Its own groups, of --dist loadgroup, do not reach it from pytest 9.2.
+    """
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
+
+    def name_group(nodeid: str) -> str:
+        path = Path(nodeid.partition("::")[0])
+        own = path if path.parent.name == "tests" else path.parent
+        return "demo" if path.stem in _READS_DEMO else str(own)
+
+    scheduler = LoadFileScheduling(config, log)
+    scheduler._split_scope = name_group
+    return scheduler
 
 
 @pytest.fixture(scope="session")

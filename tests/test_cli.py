@@ -276,18 +276,25 @@ def test_a_ranking_without_a_figure_to_rank_by_says_so(run: Run, built_lake: Lak
     assert "--by max" in err
     code, _, err = run("top", FAMOUS_TOKEN, "--model", "gpt2-xl", "--layer", "40")
     assert code == 1
+    assert "nothing of --model gpt2-xl, --layer 40 was built yet" in err
+    query = (
+        "SELECT token FROM token_index GROUP BY token "
+        "HAVING min(component) = 'mlp_post_act' AND max(component) = 'mlp_post_act' ORDER BY token LIMIT 1"
+    )
+    (row,) = json.loads(run("sql", query, "--format", "json")[1])
+    code, _, err = run("top", row["token"], "--component", "mlp_post_act_ae_v1")
+    assert code == 1
     assert "others are" in err
 
 
 @pytest.mark.parametrize("value", ["MAP {1: 2}", "DATE 'infinity'", "'a'::BLOB", "DATE '2020-01-01'", "INTERVAL 1 DAY"])
 @pytest.mark.parametrize("form", ["table", "json", "csv", "parquet"])
-def test_a_column_of_an_odd_type_is_printed_or_refused_in_one_line(built_lake: Lake, value: str, form: str) -> None:
-    arguments = ["sql", f"SELECT {value} AS x", "--lake", built_lake.root, "--format", form]
-    done = subprocess.run([sys.executable, "-m", "warehouse", *arguments], capture_output=True, check=False)
-    assert done.returncode in (0, 1)
-    assert bool(done.stdout) == (done.returncode == 0)
-    assert b"Traceback" not in done.stderr
-    assert len([line for line in done.stderr.splitlines() if line.startswith(b"error: ")]) == done.returncode
+def test_a_column_of_an_odd_type_is_printed_or_refused_in_one_line(run: Run, value: str, form: str) -> None:
+    code, out, err = run("sql", f"SELECT {value} AS x", "--format", form)
+    assert code in (0, 1)
+    assert bool(out) == (code == 0)
+    assert "Traceback" not in err
+    assert len([line for line in err.splitlines() if line.startswith("error: ")]) == code
 
 
 def test_a_registered_dataset_is_in_the_catalogue_at_once(run: Run, xl_mirror: Mirror, tmp_path: Path) -> None:
@@ -328,7 +335,45 @@ def test_contexts_finds_what_fires_inside_a_phrase(run: Run) -> None:
     assert [row["matched"] for row in json.loads(out)] == [FAMOUS_TOKEN] * 3
 
 
-@pytest.mark.parametrize("arguments", [("contexts", "no such text"), ("similar", "gpt2-xl/mlp_post_act/7/2")])
-def test_a_search_without_an_answer_is_one_line(run: Run, arguments: tuple[str, ...]) -> None:
+def test_contexts_and_similar_are_drawn_for_people(run: Run) -> None:
+    code, out, _ = run("contexts", FAMOUS_TOKEN, "-k", "2")
+    assert code == 0
+    assert out.count(f" «{FAMOUS_TOKEN.strip()}") == 2
+    code, out, _ = run("similar", UNIT, "--model", "gpt2-small", "-k", "2")
+    assert code == 0
+    assert f"'{FAMOUS_TOKEN}'" in out and "█" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["contexts", "no such text"], "no text in which a unit is active holds 'no such text' as a phrase"),
+        (["contexts", "Pari"], "as a part of their tokens: --how substring"),
+        (["contexts", FAMOUS_TOKEN, "--component", "attn_write_norm"], "attn_write_norm is per token pair"),
+        (["contexts", FAMOUS_TOKEN, "--layer", "7"], "nothing of --layer 7 was built yet: the lake has gpt2-small/"),
+        (["similar", "gpt2-xl/mlp_post_act/7/2"], "was not built yet"),
+        (["similar", UNIT, "--component", "mlp_post"], "did you mean mlp_post_act?"),
+        (["similar", HEAD], "is of a dataset per token pair"),
+        (["top", FAMOUS_TOKEN + "s"], f"like '{FAMOUS_TOKEN}s' are '{FAMOUS_TOKEN}'"),
+        (["top", FAMOUS_TOKEN, "--key", " Farnce"], "like ' Farnce' are ' France'"),
+        (["top", FAMOUS_TOKEN, "--component", "attn_write_norm"], "name the key token too, with --key"),
+        (["top", FAMOUS_TOKEN, "--model", "gpt2-large"], "known are gpt2-small, gpt2-xl"),
+        (["sql", "FROM unitz"], "Did you mean"),
+    ],
+)
+def test_a_question_without_an_answer_is_one_line_that_says_what_there_is(
+    run: Run, arguments: list[str], hint: str
+) -> None:
     code, out, err = run(*arguments)
     assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert hint in err
+
+
+def test_an_empty_lake_says_how_to_fill_it(run: Run, tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.create()
+    (lake.home / "files").mkdir(exist_ok=True)
+    for question in (["top", FAMOUS_TOKEN], ["contexts", FAMOUS_TOKEN], ["similar", UNIT], ["unit", UNIT]):
+        code, out, err = run(*question, "--lake", lake.root)
+        assert (code, out, len(err.splitlines())) == (1, "", 1)
+        assert "warehouse build gpt2-" in err

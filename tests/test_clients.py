@@ -177,6 +177,25 @@ def test_adbc_reads_the_file_with_the_driver_of_duckdbs_wheel(catalogue: Path, t
             cursor.execute("CREATE TABLE mine AS SELECT 1 AS one")
 
 
+def test_the_command_line_of_an_older_duckdb_reads_every_view_and_table(
+    catalogue: Path, top: list[tuple[str, float]]
+) -> None:
+    with duckdb.connect(str(catalogue), read_only=True) as connection:
+        views = connection.sql("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+        names = [name for (name,) in views + connection.sql("SELECT table_name FROM duckdb_tables()").fetchall()]
+        ours = connection.sql("SELECT version()").fetchall()
+    counts = "; ".join(f"SELECT count(*) >= 0 FROM {name}" for name in names)
+    asked = subprocess.run(
+        [Path(sys.executable).with_name("duckdb"), "-readonly", "-list", "-noheader", str(catalogue),
+         f"SELECT version(); {counts}; {TOP}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    version, *lines = asked.stdout.splitlines()
+    assert [(version,)] < ours
+    assert lines[: len(names)] == ["true"] * len(names)
+    assert [line.partition("|")[0] for line in lines[len(names) :]] == [unit_id for unit_id, _ in top]
+
+
 def test_sqlalchemy_asks_with_parameters_and_expressions(
     catalogue: Path, engine: sqlalchemy.Engine, top: list[tuple[str, float]]
 ) -> None:

@@ -166,6 +166,32 @@ def test_a_planted_phrase_is_found_at_rank_one_with_the_tokens_around(
     assert (section, record_rank) == ("random", 1)
 
 
+@pytest.mark.parametrize(("pattern", "how"), [(" the cat", "phrase"), ("he", "substring"), ("[Tt]he", "regex")])
+def test_an_excerpt_has_the_tokens_and_positive_activations_of_its_record(
+    catalogue: duckdb.DuckDBPyConnection, content: Content, pattern: str, how: str
+) -> None:
+    records = {
+        (str(name), section, quantile, rank): record
+        for name, unit in content.units.items()
+        for section, quantile, rank, record in list_records(unit)
+    }
+    tops = {
+        str(name): max((float(r.activations.max()) for r in unit.most_positive_activation_records), default=None)
+        for name, unit in content.units.items()
+    }
+    found = catalogue.execute(
+        "SELECT unit_id, section, quantile, record_rank, first_position, last_position, n_tokens, excerpt_position, "
+        "tokens, activations, max_activation FROM context_excerpts($p, how := $how, k := 1000, around := 2)",
+        {"p": pattern, "how": how},
+    ).fetchall()
+    assert found
+    for *place, first, last, n_tokens, start, tokens, activations, largest in found:
+        record = records[tuple(place)]
+        assert (n_tokens, start, largest) == (len(record.tokens), max(first - 2, 0), tops[place[0]])
+        assert tokens == record.tokens[start : last + 3]
+        assert activations == record.activations[start : last + 3].clip(min=0).tolist()
+
+
 def test_a_unit_that_fires_beside_the_match_alone_is_not_listed(catalogue: duckdb.DuckDBPyConnection) -> None:
     units = {row[1:5] for row in ask(catalogue, " over the", "phrase")}
     assert units == {("gpt2-xl", "mlp_post_act", 47, 6399)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,36 +63,66 @@ def test_the_mirror_has_what_a_round_trip_could_lose(nine_mirror: Mirror) -> Non
     assert set(nine_mirror.report.forms.values()) >= {"json", "lists", "tensors", "stacked", "object", "legacy"}
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        NeuronRecord(),
-        NeuronRecord(random_sample_by_quantile=[]),
-        NeuronRecord(random_sample_by_quantile=[[], []], quantile_boundaries=[]),
-        NeuronRecord(random_sample_by_quantile=[[], [record_of(" a")], []], quantile_boundaries=[0.25, 0.75]),
-        NeuronRecord(quantile_boundaries=[0.1]),
-        NeuronRecord(random_sample=[record_of(), record_of("x"), record_of()]),
-        NeuronRecord(most_positive_activation_records=[record_of("b", at=-0.0)], mean=0.1, kurtosis=-1e300),
-        NeuronRecord(random_sample=[ActivationRecord(["x"], np.array([np.nextafter(np.float32(0), 1)], np.float32))]),
-    ],
-    ids=[
-        "nothing at all", "no buckets", "two empty buckets", "empty buckets around one", "boundaries without buckets",
-        "empty records", "negative zero and extreme moments", "smallest float32",
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("beside", [False, True], ids=["alone", "between others"])
-def test_a_sparse_unit_comes_back_as_it_was(tmp_path: Path, record: NeuronRecord, beside: bool) -> None:
-    lake = Lake(tmp_path / "lake")
-    dataset = register_small(lake, shard_units=8)
+SPARSE = {
+    "nothing at all": NeuronRecord(),
+    "no buckets": NeuronRecord(random_sample_by_quantile=[]),
+    "two empty buckets": NeuronRecord(random_sample_by_quantile=[[], []], quantile_boundaries=[]),
+    "empty buckets around one": NeuronRecord(
+        random_sample_by_quantile=[[], [record_of(" a")], []], quantile_boundaries=[0.25, 0.75]
+    ),
+    "boundaries without buckets": NeuronRecord(quantile_boundaries=[0.1]),
+    "empty records": NeuronRecord(random_sample=[record_of(), record_of("x"), record_of()]),
+    "negative zero and extreme moments": NeuronRecord(
+        most_positive_activation_records=[record_of("b", at=-0.0)], mean=0.1, kurtosis=-1e300
+    ),
+    "smallest float32": NeuronRecord(
+        random_sample=[ActivationRecord(["x"], np.array([np.nextafter(np.float32(0), 1)], np.float32))]
+    ),
+}
+SHARD_UNITS = 8
+
+
+@dataclass(frozen=True)
+class SparseLake:
+    """A lake of sparse units, each in a shard of its own, and the records it was made of by layer and unit."""
+
+    lake: Lake
+    dataset: Dataset
+    units: dict[tuple[int, int], NeuronRecord]
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory: pytest.TempPathFactory) -> SparseLake:
+    """In layer 0 each sparse unit is alone in its shard, in layer 1 it is between two others."""
+    folder = tmp_path_factory.mktemp("sparse")
+    lake = Lake(folder / "lake")
+    dataset = register_small(lake, shard_units=SHARD_UNITS)
     full = NeuronRecord(random_sample=[record_of(" c", " d")], random_sample_by_quantile=[[record_of("e")]])
-    units = {3: record} | ({2: full, 4: full} if beside else {})
-    units = {unit: replace(r, layer_index=1, unit_index=unit) for unit, r in units.items()}
-    write_units(tmp_path, dataset, [(1, unit, r) for unit, r in units.items()])
-    build(lake, tmp_path, [dataset.key], Selection((1,), tuple(units)))
-    assert {u: spell(r) for u, r in give_back(lake, dataset).items()} == {(1, u): spell(r) for u, r in units.items()}
+    made: dict[tuple[int, int], NeuronRecord] = {}
+    for place, record in enumerate(SPARSE.values()):
+        unit = place * SHARD_UNITS + 3
+        made |= {(0, unit): record, (1, unit - 1): full, (1, unit): record, (1, unit + 1): full}
+    units = {at: replace(record, layer_index=at[0], unit_index=at[1]) for at, record in made.items()}
+    write_units(folder, dataset, [(*at, record) for at, record in units.items()])
+    for layer in (0, 1):
+        build(lake, folder, [dataset.key], Selection((layer,), tuple(u for at, u in units if at == layer)))
     build_catalogue(lake)
-    with warehouse.open(lake.root) as reader:
-        assert spell(reader.neuron_record("toy/mlp/1/3")) == spell(units[3])
+    assert len(lake.shards()) == 2 * len(SPARSE)
+    return SparseLake(lake, dataset, units)
+
+
+@pytest.mark.parametrize("name", SPARSE)
+@pytest.mark.parametrize("layer", [0, 1], ids=["alone", "between others"])
+def test_a_sparse_unit_comes_back_as_it_was(sparse: SparseLake, name: str, layer: int) -> None:
+    first = list(SPARSE).index(name) * SHARD_UNITS
+    shard = range(first, first + SHARD_UNITS)
+    wanted = {at: spell(record) for at, record in sparse.units.items() if at[0] == layer and at[1] in shard}
+    assert len(wanted) == (3 if layer else 1)
+    given_back = give_back(sparse.lake, sparse.dataset, Selection((layer,), tuple(shard)))
+    assert {at: spell(record) for at, record in given_back.items()} == wanted
+    with warehouse.open(sparse.lake.root) as reader:
+        unit_id = f"toy/mlp/{layer}/{first + 3}"
+        assert spell(reader.neuron_record(unit_id)) == wanted[layer, first + 3]
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=6)

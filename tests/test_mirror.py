@@ -203,6 +203,35 @@ def test_dead_latents_are_empty_or_zero_with_undefined_moments_as_null_or_bare_n
     assert written == {"null", "NaN"}
 
 
+def test_a_latent_can_be_near_dead_a_twin_or_of_one_token_in_one_context(tmp_path: Path) -> None:
+    rare, in_context, first, twin = (LATENTS.unit_id(0, unit) for unit in range(1, 5))
+    spec = replace(
+        SMALL,
+        datasets=(LATENTS,),
+        layers=(0,),
+        units=(1, 2, 3, 4),
+        counts=RecordCounts(top=20, random=40, per_bucket=20),
+        path=AS_JSON,
+        dead_share=0.0,
+        manners={rare: "rare", in_context: "in_context"},
+        twins={twin: first},
+    )
+    units = dict(read_units(tmp_path, AS_JSON, make_mirror(tmp_path, spec)))
+    assert max(max(record["activations"]) for record in units[rare]["random_sample"]) == 0
+    assert max(units[rare]["most_positive_activation_records"][0]["activations"]) > 0
+    assert units[twin].pop("neuron_id") != units[first].pop("neuron_id")
+    assert units[twin] == units[first]
+    before: dict[bool, set[str]] = {True: set(), False: set()}
+    for record in all_records(units[in_context]):
+        places = zip(record["tokens"], record["tokens"][1:], record["activations"][1:], strict=False)
+        for previous, token, activation in places:
+            assert token == FAMOUS_TOKEN or activation == 0
+            if token == FAMOUS_TOKEN:
+                before[activation > 0].add(previous)
+    assert len(before[True]) == 1
+    assert before[False] and not before[True] & before[False]
+
+
 def test_absent_units_have_no_file_and_bad_files_do_not_parse(tmp_path: Path) -> None:
     def name(unit: int) -> UnitId:
         return UnitId(XL.model, XL.component, 0, unit)

@@ -89,6 +89,7 @@ def test_a_bucket_that_is_not_there_is_all_absent_and_a_store_that_is_not_there_
 ) -> None:
     Source("s3://mirror/elsewhere", HASTY).require(XL, 0, 0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with s3.reachable():
         os.environ["AWS_ENDPOINT_URL"] = "http://127.0.0.1:1"
         with pytest.raises(SourceError, match=r"^s3://mirror cannot be read: "):

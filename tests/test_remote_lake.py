@@ -26,10 +26,11 @@ from warehouse.box import open_boxed, query_boxed
 from warehouse.catalogue import build_catalogue, is_current
 from warehouse.checks import run_checks
 from warehouse.errors import LakeError, QueryError, WarehouseError
+from warehouse.explain.answers import Answer, write_answers
 from warehouse.lake import Lake
 from warehouse.plan import Selection
 from warehouse.reader import LakeReader
-from warehouse.records import NeuronRecord
+from warehouse.records import NeuronRecord, UnitId
 from warehouse.shard import extract_shard, flatten_shard
 
 _RUN: dict[str, Callable[[], Any]] = {"s3": run_moto, "az": run_azurite}
@@ -286,8 +287,7 @@ def test_nothing_of_the_credentials_is_kept_on_this_machine(twins: Twins) -> Non
         "/etc/passwd",
     ],
 )
-@pytest.mark.parametrize("reader", ["read_parquet", "read_blob", "parquet_metadata", "glob"])
-def test_the_box_reads_parts_and_no_other_object_or_file(twins: Twins, reader: str, path: str) -> None:
+def test_the_box_reads_parts_and_no_other_object_or_file(twins: Twins, path: str) -> None:
     lake, bucket = twins.remote, twins.place.bucket
     for key in ("secret.parquet", "some/lake/secret.parquet", "some/lake/units/secret.parquet"):
         lake.fs.pipe_file(f"{bucket}/{key}", b"PAR1 secret PAR1")
@@ -298,8 +298,9 @@ def test_the_box_reads_parts_and_no_other_object_or_file(twins: Twins, reader: s
             assert query_boxed(connection, f"SELECT count(*) FROM read_parquet('{part}')").item() > 0
             for name, value in names.items():
                 path = path.replace(name, value)
-            with pytest.raises(QueryError, match="Permission Error"):
-                query_boxed(connection, f"FROM {reader}('{path}')")
+            for reader in ("read_parquet", "read_blob", "parquet_metadata", "glob"):
+                with pytest.raises(QueryError, match="Permission Error"):
+                    query_boxed(connection, f"FROM {reader}('{path}')")
     finally:
         for key in ("secret.parquet", "some/lake/secret.parquet", "some/lake/units/secret.parquet"):
             lake.fs.rm_file(f"{bucket}/{key}")
@@ -461,3 +462,23 @@ def test_a_plugin_that_is_missing_is_named_by_its_extra(url: str, extra: str, mo
     monkeypatch.setattr("fsspec.core.url_to_fs", miss)
     with pytest.raises(LakeError, match=rf"pip install 'activation-warehouse\[{extra}\]'"):
         Lake(url)
+
+
+# explanations --------------------------------------------------------------------------------------------------------
+
+
+def test_explanations_that_were_brought_to_a_store_are_searched_from_it(place: Place) -> None:
+    lake = place.lake
+    lake.create()
+    unit = UnitId("gpt2-xl", "mlp_post_act", 3, 14)
+    batches = [[Answer(unit, "me", "words about royalty")], [Answer(unit, "you", "kings")]]
+    for found, batch in enumerate(batches, start=1):
+        name = write_answers(lake, batch)
+        assert f"some/lake/answers/{name}.parquet" in place.objects()
+        assert not is_current(lake)
+        with warehouse.open(lake.url) as reader:  # which brings a remote lake's catalogue up to date
+            assert reader.sql("SELECT origin FROM explanations").height == found
+            assert reader.search_explanations("royalties")["unit_id"].to_list() == [str(unit)]
+            assert reader.search_explanations("king", "regex").height == found - 1
+        assert is_current(lake)
+    assert len(list((lake.home / "parts" / "answers").iterdir())) == 2

@@ -56,6 +56,13 @@ def reader(built_lake: Lake) -> Iterator[LakeReader]:
             lambda r: r.match_units("mlp_post_act_ae_v1", "mlp_post_act_ae_v4", "gpt2-small", 0),
             "match_units('mlp_post_act_ae_v1', 'mlp_post_act_ae_v4', model := 'gpt2-small', layer := 0)",
         ),
+        (
+            lambda r: r.match_units(
+                "mlp_post_act", "mlp_post_act", model_a="gpt2-small", model_b="gpt2-xl", layer_a=0, layer_b=1
+            ),
+            "match_units('mlp_post_act', 'mlp_post_act', model_a := 'gpt2-small', model_b := 'gpt2-xl', "
+            "layer_a := 0, layer_b := 1)",
+        ),
         (lambda r: r.head_profile(HEAD), f"head_profile('{HEAD}')"),
     ],
     ids=lambda value: value.partition("(")[0] if isinstance(value, str) else "",
@@ -83,10 +90,11 @@ def test_an_empty_lake_has_no_answers_and_no_errors(tmp_path_factory: pytest.Tem
         frames = [
             reader.top_units(FAMOUS_TOKEN),
             reader.contexts(FAMOUS_TOKEN),
-            reader.similar_units(UNIT),
             reader.top_units_of_tokens([FAMOUS_TOKEN]),
             reader.match_units("mlp_post_act", "mlp_post_act_ae_v1"),
             reader.sql("FROM units"),
             reader.sql("FROM vocabulary"),
         ]
+        with pytest.raises(UnknownUnit, match="the lake has nothing of gpt2-small/mlp_post_act_ae_v4"):
+            reader.similar_units(UNIT)
     assert all(frame.is_empty() for frame in frames)

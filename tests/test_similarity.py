@@ -244,6 +244,35 @@ def test_a_match_is_the_unit_that_similar_units_ranks_first(lake: Lake, content:
     assert found == [(str(name), *ask(lake, first, u=str(name))[0]) for name in sorted(names, key=order)]
 
 
+@pytest.mark.parametrize(
+    ("sides", "where_a", "where_b"),
+    [
+        ("layer_a := 0, layer_b := 1", (None, 0), (None, 1)),
+        ("model_a := 'gpt2-small', model_b := 'gpt2-xl'", ("gpt2-small", None), ("gpt2-xl", None)),
+        ("model := 'gpt2-small', layer := 0, layer_b := 1", ("gpt2-small", 0), ("gpt2-small", 1)),
+        ("model := 'gpt2-small', layer := 0, model_b := 'gpt2-xl', layer_b := 2", ("gpt2-small", 0), ("gpt2-xl", 2)),
+    ],
+)
+def test_each_side_of_a_match_has_its_own_model_and_layer(
+    lake: Lake, content: Content, sides: str, where_a: tuple[object, object], where_b: tuple[object, object]
+) -> None:
+    found = ask(lake, f"SELECT unit_id, match_unit_id, score FROM match_units('mlp_post_act', 'mlp_post_act', {sides})")
+    model, layer = where_a
+    names = sorted(
+        (
+            name
+            for name in content.units
+            if name.component == "mlp_post_act" and model in (None, name.model) and layer in (None, name.layer)
+        ),
+        key=order,
+    )
+    first = (
+        "SELECT unit_id, score FROM similar_units($u, k := 1, component := 'mlp_post_act', model := $m, layer := $l)"
+    )
+    best = [ask(lake, first, u=str(name), m=where_b[0], l=where_b[1]) for name in names]
+    assert found == [(str(name), *row) for name, (row,) in zip(names, best, strict=True)]
+
+
 def test_only_the_best_match_of_both_is_mutual(tmp_path: Path) -> None:
     draw = random.Random(2)
     names = [f"{V1}/0/0", f"{V1}/0/1", f"{V1}/0/2", f"{LATENTS}/0/5"]

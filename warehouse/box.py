@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import duckdb
 import orjson
 import polars as pl
+import pyarrow as pa
 
 from warehouse.catalogue import connect, describe, ensure_catalogue, match_only, quote
 from warehouse.errors import QueryError
@@ -23,6 +25,7 @@ Parameters: TypeAlias = Sequence[object] | Mapping[str, object] | None
 
 _EXPLAIN = re.compile(r"EXPLAIN\s+(?:ANALYZE\s+)?(?:\(\s*(?:ANALYZE|FORMAT)\b[\w\s,]*\)\s*)?", re.IGNORECASE | re.ASCII)
 _STALE = " (if a shard was built again since the catalogue was: run 'warehouse catalogue')"
+_BATCH_ROWS = 10_000
 _READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _REFUSED_FUNCTIONS = {
     # run SQL that is given as a text, past the check of the syntax tree
@@ -46,7 +49,7 @@ _REFUSED_FUNCTIONS = {
 }
 
 
-def open_boxed(lake: Lake, remote: RemoteParts | None = None) -> duckdb.DuckDBPyConnection:
+def open_boxed(lake: Lake, remote: RemoteParts | None = None, **settings: bool | str) -> duckdb.DuckDBPyConnection:
     """Open a lake's catalogue for SQL from anyone: no other file, no network, no extension, no settings.
 
     Each file is allowed by its name rather than the lake by its folder: DuckDB compares folders before it follows
@@ -56,6 +59,7 @@ def open_boxed(lake: Lake, remote: RemoteParts | None = None) -> duckdb.DuckDBPy
     Args:
         lake: which.
         remote: what reads the parts of a remote lake; by default a new one.
+        settings: further settings of DuckDB, as memory_limit, which nobody can change either.
 
     Raises:
         LakeError: there is no lake, or no catalogue can be had.
@@ -63,7 +67,7 @@ def open_boxed(lake: Lake, remote: RemoteParts | None = None) -> duckdb.DuckDBPy
     path = ensure_catalogue(lake)
     if remote is None and not lake.is_local:
         remote = RemoteParts(lake)
-    connection = connect(lake, parts=remote, python_enable_replacements=False)
+    connection = connect(lake, ":memory:", remote, python_enable_replacements=False, **settings)
     connection.execute(f"ATTACH {quote(str(path))} AS warehouse (READ_ONLY)")
     parts = connection.execute("SELECT path FROM warehouse.parts").fetchall()
     allowed = {name for (part,) in parts for name in (part, match_only(part))}
@@ -85,17 +89,60 @@ def query_boxed(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Par
     Raises:
         QueryError: the statement is wrong, does more than read, or asks for what is outside the box.
     """
-    with connection.cursor() as cursor:
-        try:
-            cursor.execute("USE warehouse")
-            frame: pl.DataFrame = cursor.sql(_require_read(cursor, sql), params=parameters).pl()
-            return frame
-        except duckdb.Error as e:
-            # A part that is gone is looked for as a folder, which is then outside the box.
-            is_gone = isinstance(e, duckdb.IOException) or ".parquet/**/" in str(e)
-            raise QueryError(describe(e) + (_STALE if is_gone else "")) from e
-        except pl.exceptions.PolarsError as e:
-            raise QueryError(f"a column's type has no place in a table: CAST it to VARCHAR ({describe(e)})") from e
+    with connection.cursor() as cursor, _explained():
+        frame: pl.DataFrame = _ask(cursor, sql, parameters).pl()
+        return frame
+
+
+def query_bounded(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, max_rows: int, max_bytes: int
+) -> tuple[pl.DataFrame, bool]:
+    """Run one reading statement as `query_boxed` does, but read no more of its answer than is asked for.
+
+    Args:
+        connection: from `open_boxed`; no other thread may use it meanwhile, but to interrupt it.
+        sql: as for `query_boxed`.
+        parameters: as for `query_boxed`.
+        max_rows: rows at most.
+        max_bytes: bytes of the answer in memory, after which no more rows are read.
+
+    Returns:
+        The first rows, and whether there are more.
+
+    Raises:
+        QueryError: as `query_boxed`, or the statement was interrupted.
+    """
+    batches: list[pa.RecordBatch] = []
+    n_rows, n_bytes = 0, 0
+    with _explained():
+        reader = _ask(connection, sql, parameters).to_arrow_reader(min(max_rows + 1, _BATCH_ROWS))
+        for batch in reader:
+            batches.append(batch)
+            n_rows, n_bytes = n_rows + batch.num_rows, n_bytes + batch.nbytes
+            if n_rows > max_rows or n_bytes > max_bytes:
+                break
+        frame = pl.DataFrame(pa.Table.from_batches(batches, reader.schema))
+    return frame.head(max_rows), n_rows > max_rows or n_bytes > max_bytes
+
+
+def _ask(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters) -> duckdb.DuckDBPyRelation:
+    cursor.execute("USE warehouse")
+    return cursor.sql(_require_read(cursor, sql), params=parameters)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say in words what DuckDB, Arrow and Polars raise."""
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, OSError) as e:
+        # A part that is gone is looked for as a folder, which is then outside the box.
+        is_gone = isinstance(e, duckdb.IOException) or ".parquet/**/" in str(e)
+        raise QueryError(describe(e) + (_STALE if is_gone else "")) from e
+    except pl.exceptions.DuplicateError as e:
+        raise QueryError(f"two columns have one name: give one another with AS ({describe(e)})") from e
+    except pl.exceptions.PolarsError as e:
+        raise QueryError(f"a column's type has no place in a table: CAST it to VARCHAR ({describe(e)})") from e
 
 
 def _require_read(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:

@@ -23,21 +23,26 @@ from typing import Literal, TypeAlias
 import duckdb
 import pyarrow as pa
 
-from warehouse import contexts, index, profiles, selectivity
+from warehouse import contexts, explanation_search, index, profiles, selectivity
 from warehouse.contexts import update_contexts
 from warehouse.errors import LakeError
+from warehouse.explanation_search import update_explanations
 from warehouse.index import IndexPlan, keep_tables, plan_index, update_index, wanted_shards
 from warehouse.lake import Lake
 from warehouse.parts import Shard
 from warehouse.profiles import update_profiles
 from warehouse.remote_parts import RemoteParts
-from warehouse.schema import ARROW_TYPES, COLUMNS, PARTITIONS, TABLES
+from warehouse.schema import ARROW_TYPES, BATCH_TABLES, COLUMNS, PARTITIONS, TABLES
 from warehouse.selectivity import update_selectivity
 from warehouse.temporary import name_temporary, sweep_temporary
 
 Folder: TypeAlias = Literal["tables", "views", "macros", "checks"]
-KEPT_TABLES = (*index.TABLES, *contexts.TABLES, *selectivity.TABLES, *profiles.TABLES)
+KEPT_TABLES = (
+    *index.TABLES, *contexts.TABLES, *selectivity.TABLES, *profiles.TABLES, *explanation_search.TABLES
+)  # fmt: skip
 """The tables behind searches, which the next catalogue takes over and brings up to date."""
+STORAGE_VERSION = "v1.4.0"
+"""The file's format, for the clients that are built on a DuckDB older than ours."""
 _FROM = re.compile(r"^-- From: (.*)$", re.MULTILINE)
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(?: .*\n)*[\w.]+: ")
 _ALONE = {
@@ -55,7 +60,7 @@ class Origin:
     Attributes:
         root: absolute path or URL of the lake, which the views hold.
         definitions: SHA-256 of the SQL that made it.
-        commits: SHA-256 of the list of shards that were committed.
+        commits: SHA-256 of the list of shards and batches that were committed.
     """
 
     root: str
@@ -89,7 +94,7 @@ def describe(error: Exception) -> str:
 
 
 def connect(
-    lake: Lake, catalogue: str | Path = ":memory:", parts: RemoteParts | None = None, **settings: bool
+    lake: Lake, catalogue: str | Path = ":memory:", parts: RemoteParts | None = None, **settings: bool | str
 ) -> duckdb.DuckDBPyConnection:
     """Open a connection that loads no extension, and spills beside the catalogue what memory does not hold.
 
@@ -124,13 +129,16 @@ def build_catalogue(lake: Lake) -> Path:
         plan = _plan_index(lake)
         if plan.run:
             shutil.copyfile(lake.catalogue_path, temporary)
-        with connect(lake, temporary, parts) as connection:
+        with connect(lake, temporary, parts, storage_compatibility_version=STORAGE_VERSION) as connection:
+            connection.begin()  # some 350 definitions, which would else be written to the disk each by itself
             keep_tables(connection, KEPT_TABLES)
             define(connection, lake)
+            connection.commit()
             update_index(connection, plan)
             update_contexts(connection, lake, plan)
             update_selectivity(connection, plan)
             update_profiles(connection, plan)
+            update_explanations(connection, lake)
         temporary.replace(lake.catalogue_path)
         if parts is not None:
             parts.discard_old()
@@ -176,7 +184,10 @@ def ensure_catalogue(lake: Lake) -> Path:
 def is_current(lake: Lake) -> bool:
     """Say whether the catalogue was built from all that is committed now."""
     origin = read_origin(lake)
-    return origin is not None and origin == Origin(_root(lake), _hash_definitions(), _hash_commits(lake, lake.marks()))
+    if origin is None:
+        return False
+    commits = _hash_commits(lake, lake.marks(), _list_batches(lake))
+    return origin == Origin(_root(lake), _hash_definitions(), commits)
 
 
 def read_origin(lake: Lake) -> Origin | None:
@@ -199,11 +210,12 @@ def define(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
         duckdb.Error: a part cannot be read.
         LakeError: a view has a column that schema.COLUMNS does not describe.
     """
-    commits = lake.marks()
+    commits, batches = lake.marks(), _list_batches(lake)
     parts = {table: _committed_parts(lake, table, commits) for table in TABLES}
+    parts |= {table: [lake.prefix + path for path in sorted(batches[table])] for table in BATCH_TABLES}
     connection.register("registry", _registry(lake))
     connection.register("committed", _arrow([(t, path) for t in parts for path in parts[t]], "table_name", "path"))
-    origin = (_root(lake), _hash_definitions(), _hash_commits(lake, commits), datetime.now(UTC))
+    origin = (_root(lake), _hash_definitions(), _hash_commits(lake, commits, batches), datetime.now(UTC))
     connection.register("origin", _arrow([origin], "root", "definitions", "commits", "built_at"))
     for name, text in _sort_by_need(read_sql("tables") | read_sql("views") | read_sql("macros")):
         connection.execute(Template(text).substitute(parts=_relation(name, parts[name]) if name in parts else ""))
@@ -215,6 +227,10 @@ def define(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
 def _committed_parts(lake: Lake, table: str, commits: Mapping[Shard, str]) -> list[str]:
     """List a table's parts by one list of commits for all tables, so that no shard is in one and not in another."""
     return [lake.prefix + lake.part_path(table, shard) for shard in lake.shards(table) if shard in commits]
+
+
+def _list_batches(lake: Lake) -> dict[str, dict[str, str]]:
+    return {table: lake.batches(table) for table in BATCH_TABLES}
 
 
 def _registry(lake: Lake) -> pa.Table:
@@ -244,10 +260,13 @@ def _arrow(rows: Sequence[tuple[object, ...]], *names: str) -> pa.Table:
 def _relation(table: str, paths: list[str]) -> str:
     """Give the FROM clause of a base view: a list of paths, so that a running build changes no reader's answers."""
     if not paths:
-        columns = ", ".join(f"CAST(NULL AS {COLUMNS[c].sql_type}) AS {c}" for c in (*PARTITIONS, *TABLES[table]))
+        names = BATCH_TABLES[table] if table in BATCH_TABLES else (*PARTITIONS, *TABLES[table])
+        columns = ", ".join(f"CAST(NULL AS {COLUMNS[c].sql_type}) AS {c}" for c in names)
         return f"(SELECT {columns} LIMIT 0)"
     types = ", ".join(f"{name}: {COLUMNS[name].sql_type}" for name in PARTITIONS)
     listed = ", ".join(quote(match_only(path)) for path in paths)
+    if table in BATCH_TABLES:
+        return f"read_parquet([{listed}], hive_partitioning = false)"
     return f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{{types}}})"
 
 
@@ -271,14 +290,18 @@ def _comment_columns(connection: duckdb.DuckDBPyConnection) -> None:
 def _hash_definitions() -> str:
     texts = read_sql("tables") | read_sql("views") | read_sql("macros")
     described = {name: column.description for name, column in COLUMNS.items()}
-    return hashlib.sha256(repr((sorted(texts.items()), described)).encode()).hexdigest()
+    return hashlib.sha256(repr((STORAGE_VERSION, sorted(texts.items()), described)).encode()).hexdigest()
 
 
 def _root(lake: Lake) -> str:
     return lake.prefix + lake.root
 
 
-def _hash_commits(lake: Lake, marks: Mapping[Shard, str]) -> str:
-    """Hash the list of committed shards; on a store also which version of each, as nobody else tells this machine."""
+def _hash_commits(lake: Lake, marks: Mapping[Shard, str], batches: Mapping[str, Mapping[str, str]]) -> str:
+    """Hash the lists of committed shards and batches, and which version of each batch.
+
+    On a store also which version of each shard, as nobody else tells this machine.
+    """
     commits = [f"{shard}" if lake.is_local else f"{shard} {mark}" for shard, mark in sorted(marks.items())]
+    commits += [f"{path} {mark}" for table in BATCH_TABLES for path, mark in sorted(batches[table].items())]
     return hashlib.sha256("\n".join(commits).encode()).hexdigest()

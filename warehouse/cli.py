@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import traceback
@@ -14,9 +13,15 @@ import typer
 
 from warehouse.datasets import PUBLIC_BUCKET
 from warehouse.errors import WarehouseError
+from warehouse.explain_cli import explain_app
+from warehouse.explain_import_cli import import_app
+from warehouse.explain_run_cli import run
 from warehouse.options import FetchOptions
 from warehouse.output import Format, console, emit, printable
 from warehouse.plot_cli import plot_app
+from warehouse.quiet_prefect import prepare_prefect
+from warehouse.search_cli import search
+from warehouse.serve_cli import serve
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,6 +49,11 @@ app = typer.Typer(
 export_app = typer.Typer(no_args_is_help=True, help="Give data out in the forms that other tools take.")
 app.add_typer(export_app, name="export")
 app.add_typer(plot_app, name="plot")
+app.command()(serve)
+app.command()(search)
+explain_app.command()(run)
+explain_app.add_typer(import_app)
+app.add_typer(explain_app, name="explain")
 
 LakeOption = Annotated[str, typer.Option("--lake", envvar="WAREHOUSE_LAKE", help="Folder or URL of the lake.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
@@ -88,10 +98,6 @@ ComponentOption = Annotated[str | None, typer.Option(help="Only units of this co
 LayerOption = Annotated[int | None, typer.Option(help="Only units of this layer.")]
 DEFAULT_LAKE = "lake"
 FETCH = FetchOptions()
-_PREFECT_SERVICES = (
-    "CANCELLATION_CLEANUP", "CLEANUP_RECONCILER", "EVENT_PERSISTER", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS",
-    "REPOSSESSOR", "SCHEDULER", "TASK_RUN_RECORDER", "TRIGGERS",
-)  # fmt: skip
 
 
 def _show_version(is_wanted: bool) -> None:
@@ -136,7 +142,7 @@ def build(
 
     Example: warehouse build gpt2-xl/mlp_post_act --layers 0-3 --units 0-511
     """
-    _prepare_prefect()
+    prepare_prefect()
     from flows.build import build as flow
     from flows.runners import Runner
     from flows.sources import hide_secrets
@@ -172,7 +178,7 @@ def extract(
     quiet: QuietOption = False,
 ) -> None:
     """Only fetch: keep the files' bytes in the lake's raw packs, for flatten."""
-    _prepare_prefect()
+    prepare_prefect()
     from flows.extract import extract as flow
     from flows.runners import Runner
     from flows.sources import hide_secrets
@@ -198,7 +204,7 @@ def flatten(
     quiet: QuietOption = False,
 ) -> None:
     """Only flatten: turn raw packs into the lake's tables, without a source at hand."""
-    _prepare_prefect()
+    prepare_prefect()
     from flows.flatten import flatten as flow
     from flows.runners import Runner
     from flows.stopping import stoppable
@@ -211,7 +217,7 @@ def flatten(
 @app.command()
 def catalogue(lake: LakeOption = DEFAULT_LAKE) -> None:
     """Only make the catalogue: the DuckDB file of views and macros over what is committed."""
-    _prepare_prefect()
+    prepare_prefect()
     from flows.catalogue import catalogue as flow
 
     sys.stdout.write(f"{flow(lake)}\n")
@@ -299,7 +305,12 @@ def top(
     with _open(lake) as reader:
         found = _rank(reader, token, key, k, model, component, layer, by)
         if found.is_empty():
-            raise WarehouseError(_explain_nothing(reader, token, key, by))
+            from warehouse.absence import describe_gap, is_per_pair
+
+            if key is None and is_per_pair(reader.sql, component):
+                raise WarehouseError(f"{component} is per token pair: name the key token too, with --key")
+            gap = describe_gap(reader.sql, model, component, layer)
+            raise WarehouseError(gap or _explain_nothing(reader, token, key, by))
     emit(found, form)
 
 
@@ -317,12 +328,17 @@ def similar(
 
     Example: warehouse similar gpt2-small/mlp_post_act_ae_v1/5/16 --component mlp_post_act_ae_v4
     """
+    from warehouse.absence import describe_gap, explain_no_twins
+
     with _open(lake) as reader:
-        found = reader.similar_units(unit_id, k, model, component, layer)
-        if found.is_empty():
-            reader.unit(unit_id)  # says what is there where this unit is not
-            raise WarehouseError(f"no unit here shares one of the strongest tokens of {unit_id}")
-    emit(found, form)
+        shown = reader.show_similar(unit_id, k, model, component, layer)
+        if shown.frame.is_empty():
+            gap = describe_gap(reader.sql, model, component, layer)
+            raise WarehouseError(gap or explain_no_twins(reader.sql, unit_id))
+    if form is Format.table:
+        console().print(shown)
+    else:
+        emit(shown.frame, form)
 
 
 @app.command()
@@ -340,13 +356,19 @@ def contexts(
 
     Example: warehouse contexts "the capital of" --component mlp_post_act
     """
+    from warehouse.absence import describe_gap, explain_no_context
+
+    asked = (pattern, how, k, model, component, layer)
     with _open(lake) as reader:
-        found = reader.contexts(pattern, how, k, model, component, layer)  # type: ignore[arg-type]
+        shown = reader.show_contexts(*asked) if form is Format.table else None  # type: ignore[arg-type]
+        found = shown.frame if shown else reader.contexts(*asked)  # type: ignore[arg-type]
         if found.is_empty():
-            raise WarehouseError(f"no unit of this --model, --component and --layer is active inside {pattern!r}")
-    if form is Format.table:
-        found = found.select("unit_id", "activation", "token", "before", "matched", "after")
-    emit(found, form)
+            gap = describe_gap(reader.sql, model, component, layer)
+            raise WarehouseError(gap or explain_no_context(reader.sql, pattern, how, component))
+    if shown:
+        console().print(shown)
+    else:
+        emit(found, form)
 
 
 @app.command()
@@ -419,7 +441,7 @@ def demo(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Make a small mirror of all nine datasets with made-up activations, build it, and ask it a few questions."""
-    _prepare_prefect()
+    prepare_prefect()
     from flows.stopping import stoppable
     from warehouse.demo import run_demo
 
@@ -491,15 +513,15 @@ def _rank(
 
 def _explain_nothing(reader: LakeReader, token: str, key: str | None, by: str) -> str:
     """Say why a ranking is empty: only other units have the token, or not the figure to rank by, or none has it."""
+    from warehouse.absence import explain_no_units
+
     what = repr(token) if key is None else f"{token!r} with key {key!r}"
     if not _rank(reader, token, key, 1, None, None, None, by).is_empty():
         return f"no unit of this --model, --component and --layer is active on {what}, but others are"
     if not _rank(reader, token, key, 1, None, None, None, "max").is_empty():
         why = "no random sample has it" if by == "mean" else "none of them has what it is divided by"
         return f"units are active on {what}, but {why}: --by max ranks them"
-    near = reader.near_tokens(token)
-    hint = f"; like it are {', '.join(map(repr, near))}" if near else ""
-    return f"no unit here is active on {what}{hint}"
+    return explain_no_units(reader.sql, [token] if key is None else [token, key], reader.near_tokens)
 
 
 def _select(layers: str | None, units: str | None) -> Selection:
@@ -509,23 +531,6 @@ def _select(layers: str | None, units: str | None) -> Selection:
         None if layers is None else parse_ranges(layers, "layers"),
         None if units is None else parse_ranges(units, "units"),
     )
-
-
-def _prepare_prefect() -> None:
-    """Keep Prefect quiet and offline, unless the user's environment says otherwise.
-
-    Without a server of the user's, Prefect starts one for the time of the run, which nobody looks at: its services
-    are left out, which saves three quarters of the time that a task costs.
-    """
-    settings = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    settings |= {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "240"}  # a busy machine needs more than 20
-    if "PREFECT_API_URL" not in os.environ:
-        settings |= {"PREFECT_LOGGING_LEVEL": "CRITICAL", "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL"}
-        settings |= {"PREFECT_LOGGING_TO_API_ENABLED": "false", "PREFECT_SERVER_UI_ENABLED": "false"}
-        settings |= {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _PREFECT_SERVICES}
-        logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)  # it does not heed Prefect's own level
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
 
 
 def _report(summary: BuildSummary, lake: str, is_quiet: bool) -> None:

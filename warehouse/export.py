@@ -15,14 +15,14 @@ from warehouse.datasets import Dataset, select_datasets
 from warehouse.errors import LakeError
 from warehouse.lake import Lake
 from warehouse.parts import Shard
-from warehouse.records import ActivationRecord, NeuronRecord
+from warehouse.records import ActivationRecord, FloatArray, NeuronRecord
 
 if TYPE_CHECKING:  # a question must not wait for what fetches files
     from warehouse.plan import Selection
 
 
 def rebuild_record(
-    layer: int, unit: Mapping[str, Any], rows: Iterable[tuple[str, int | None, list[str], Sequence[float]]]
+    layer: int, unit: Mapping[str, Any], rows: Iterable[tuple[str, int | None, list[str], Sequence[float] | FloatArray]]
 ) -> NeuronRecord:
     """Put a NeuronRecord together again.
 

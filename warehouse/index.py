@@ -197,6 +197,8 @@ def keep_tables(connection: duckdb.DuckDBPyConnection, tables: Sequence[str]) ->
     """Drop everything but some tables from a copy of a catalogue, so that the rest can be defined again."""
     drops = connection.execute(
         "SELECT format('DROP VIEW \"{}\"', view_name) FROM duckdb_views() WHERE NOT internal "
+        "UNION ALL SELECT DISTINCT format('DROP MACRO \"{}\"', function_name) FROM duckdb_functions() "
+        "WHERE NOT internal AND function_type = 'macro' "
         "UNION ALL SELECT format('DROP TABLE \"{}\"', table_name) FROM duckdb_tables() WHERE table_name NOT IN $tables "
         "UNION ALL SELECT DISTINCT format('DROP MACRO TABLE \"{}\"', function_name) FROM duckdb_functions() "
         "WHERE NOT internal AND function_type = 'table_macro'",

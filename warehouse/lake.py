@@ -38,6 +38,7 @@ FORMAT_VERSION = 1
 _COMMIT_KEY = b"warehouse.commit"
 _CONCURRENCY = 32
 """Requests to a store that are under way at once while commits are read."""
+_BATCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.parquet")
 _PART = re.compile(r"model=([^/]+)/component=([^/]+)/layer=(\d+)/units-(\d+)-(\d+)\.parquet")
 
 
@@ -108,7 +109,7 @@ class Lake:
         names: set[str] = set()
         with self._errors("read the lake"), suppress(FileNotFoundError, NotADirectoryError):
             names = {path.rstrip("/").rpartition("/")[2] for path in self.fs.ls(self.root, detail=False)}
-        if not names & {"files", "raw", "datasets"}:
+        if not names & {"files", "raw", "datasets", "answers"}:
             raise LakeError(
                 f"no lake at {self.url}: build one with 'warehouse build DATASET --lake {self.url}', "
                 "or say where it is with --lake or WAREHOUSE_LAKE"
@@ -219,6 +220,32 @@ class Lake:
         """
         for table in ("files", *(table for table in TABLES if table != "files")):
             self._remove(self.part_path(table, shard))
+
+    # batches -------------------------------------------------------------------------------------------------------
+
+    def batches(self, table: str) -> dict[str, str]:
+        """List the batches of a table that no shard has, each path with its part's mark: a batch is its own commit."""
+        start = len(f"{self.root}/{table}/")
+        return {path: _mark(found) for path, found in self._find(table).items() if _BATCH.fullmatch(path[start:])}
+
+    def write_batch(self, table: str, name: str, rows: pa.Table) -> None:
+        """Write a batch whole, in place of one of the same name."""
+        temporary = self.temporary_path()
+        try:
+            pq.write_table(rows, temporary, **PARQUET_OPTIONS)
+            self._move(temporary, f"{self.root}/{table}/{name}.parquet")
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def iterate_batch(self, path: str, columns: list[str]) -> Iterator[pa.Table]:
+        """Read some columns of a batch a row group at a time; one that is no longer there gives none."""
+        with self._fetched(path) as copy:
+            if copy is None:
+                return
+            with copy.open("rb") as f:
+                part = pq.ParquetFile(f)
+                for group in range(part.num_row_groups):
+                    yield part.read_row_group(group, columns=columns)
 
     # writing -------------------------------------------------------------------------------------------------------
 

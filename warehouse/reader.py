@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from difflib import get_close_matches
 from types import TracebackType
-from typing import Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 import duckdb
 import polars as pl
@@ -15,7 +16,10 @@ from warehouse.export import rebuild_record
 from warehouse.lake import Lake
 from warehouse.records import NeuronRecord, Section, UnitId
 from warehouse.remote_parts import RemoteParts
-from warehouse.search import Searcher, canonical
+from warehouse.search import Searcher
+
+if TYPE_CHECKING:
+    from warehouse.shown import Shown
 
 TokenOrder: TypeAlias = Literal["max", "mean", "relative", "share"]
 PairOrder: TypeAlias = Literal["max", "mean", "relative", "abs"]
@@ -26,9 +30,10 @@ _HERE = "model = $model AND component = $component AND layer = $layer AND unit =
 class LakeReader(Searcher):
     """A lake that was built, open for reading; `warehouse.open` gives one.
 
-    Every answer is a Polars frame with the columns of the SQL view or macro of the same name. Threads may share a
-    reader. It reads the catalogue as it was when it was opened. Where a remote lake is found to be built again
-    meanwhile, a question ends with an error that says so, and the next one reads the new lake.
+    Every answer is a Polars frame with the columns of the SQL view or macro of the same name; `show`, `show_contexts`
+    and `show_similar` draw one for a notebook or a terminal. Threads may share a reader. It reads the catalogue as it
+    was when it was opened. Where a remote lake is found to be built again meanwhile, a question ends with an error that
+    says so, and the next one reads the new lake.
     """
 
     def __init__(self, lake: Lake) -> None:
@@ -110,9 +115,10 @@ class LakeReader(Searcher):
         Raises:
             QueryError: `by` is none of these, or k is negative.
         """
-        return self.sql(
+        return self.rank(
             'FROM top_units($token, k := $k, model := $model, component := $component, layer := $layer, "by" := $by)',
-            {"token": token, "k": k, "model": model, "component": component, "layer": layer, "by": by},
+            {"token": token, "by": by},
+            {"k": k, "model": model, "component": component, "layer": layer},
         )
 
     def top_units_by_pair(
@@ -141,50 +147,37 @@ class LakeReader(Searcher):
         Raises:
             QueryError: `by` is none of these, or k is negative.
         """
-        return self.sql(
+        return self.rank(
             "FROM top_units_by_pair($query_token, $key_token, k := $k, "
             'model := $model, component := $component, layer := $layer, "by" := $by)',
-            {
-                "query_token": query_token,
-                "key_token": key_token,
-                "k": k,
-                "model": model,
-                "component": component,
-                "layer": layer,
-                "by": by,
-            },
+            {"query_token": query_token, "key_token": key_token, "by": by},
+            {"k": k, "model": model, "component": component, "layer": layer},
         )
-
-    def near_tokens(self, token: str, k: int = 5) -> list[str]:
-        """Give tokens of the lake that are like one that is not in it: other case, other spaces around it, longer."""
-        return self.sql("FROM near_tokens($token, k := $k)", {"token": token, "k": k})["token"].to_list()
 
     def top_tokens(self, unit_id: str | UnitId, k: int = 20) -> pl.DataFrame:
         """Rank the tokens that a unit responds to by its strongest activation on them.
 
         Raises:
-            UnknownUnit: the text is not a unit_id.
+            UnknownUnit: the text is not a unit_id, or the unit is not in the lake.
         """
-        return self.sql("FROM top_tokens($unit_id, k := $k)", {"unit_id": canonical(unit_id), "k": k})
+        return self.ask_of_unit("FROM top_tokens($unit_id, k := $k)", unit_id, {"k": k})
 
     def top_pairs(self, unit_id: str | UnitId, k: int = 20) -> pl.DataFrame:
         """Rank the pairs of query and key token that a unit responds to by its largest absolute activation on them.
 
         Raises:
-            UnknownUnit: the text is not a unit_id.
+            UnknownUnit: the text is not a unit_id, or the unit is not in the lake.
         """
-        return self.sql("FROM top_pairs($unit_id, k := $k)", {"unit_id": canonical(unit_id), "k": k})
+        return self.ask_of_unit("FROM top_pairs($unit_id, k := $k)", unit_id, {"k": k})
 
     def records(self, unit_id: str | UnitId, section: Section | None = None) -> pl.DataFrame:
         """Give a unit's records in the order of its file, of one section or all.
 
         Raises:
-            UnknownUnit: the text is not a unit_id.
+            UnknownUnit: the text is not a unit_id, or the unit is not in the lake.
             QueryError: there is no such section.
         """
-        return self.sql(
-            "FROM unit_records($unit_id, section := $section)", {"unit_id": canonical(unit_id), "section": section}
-        )
+        return self.ask_of_unit("FROM unit_records($unit_id, section := $section)", unit_id, {"section": section})
 
     def unit(self, unit_id: str | UnitId) -> pl.DataFrame:
         """Give the figures of one unit, in one row.
@@ -209,6 +202,34 @@ class LakeReader(Searcher):
         records = self.records(name).select("section", "quantile", "tokens", "activations")
         return rebuild_record(name.layer, unit, records.iter_rows())
 
+    def show(self, unit_id: str | UnitId, k: int = 5) -> Shown:
+        """Show a unit: its figures, its top tokens or pairs, and its first records, shaded by activation.
+
+        Args:
+            unit_id: which.
+            k: records of each section, and top tokens or pairs.
+
+        Returns:
+            A drawing, whose frame is all of the unit's records.
+
+        Raises:
+            UnknownUnit: it is not in the lake; the message says why, and what is there.
+        """
+        from warehouse.shown import Shown, UnitDrawing  # here, as most questions are not drawn
+
+        name = _parse(unit_id)
+        (unit,) = self.unit(name).iter_rows(named=True)
+        (dataset,) = self.sql(
+            "FROM datasets WHERE model = $model AND component = $component",
+            {"model": name.model, "component": name.component},
+        ).iter_rows(named=True)
+        tops = self.top_pairs(name, k) if dataset["per"] == "token_pair" else self.top_tokens(name, k)
+        records = self.records(name)
+        record = rebuild_record(
+            name.layer, unit, records.select("section", "quantile", "tokens", "activations").iter_rows()
+        )
+        return Shown(records, UnitDrawing(unit, dataset, tops, record, k))
+
     def _miss(self, name: UnitId) -> str:
         """Say why a unit is not there, and what is."""
         files = self.sql(f"SELECT status, uri, error FROM files WHERE {_HERE}", _place(name))
@@ -220,8 +241,10 @@ class LakeReader(Searcher):
         dataset = {"model": name.model, "component": name.component}
         known = self.sql("FROM datasets WHERE model = $model AND component = $component", dataset)
         if known.is_empty():
-            keys = self.sql("SELECT model || '/' || component AS key FROM datasets ORDER BY key")["key"]
-            return f"{name} is of no known dataset: known are {', '.join(keys)}"
+            keys = self.sql("SELECT model || '/' || component AS key FROM datasets ORDER BY key")["key"].to_list()
+            near = get_close_matches(f"{name.model}/{name.component}", keys, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}? " if near else ""
+            return f"{name} is of no known dataset: {hint}known are {', '.join(keys)}"
         if (holds := known["holds"][0]) != "activations":
             unit_id = UnitId(name.model, known["about"][0], name.layer, name.unit)
             return f"{name} is no unit: ask \"FROM {holds} WHERE unit_id = '{unit_id}'\" for what it says of {unit_id}"

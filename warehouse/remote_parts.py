@@ -19,7 +19,7 @@ from fsspec.spec import AbstractFileSystem
 from warehouse.errors import LakeError
 from warehouse.lake import Lake
 from warehouse.remote import explain, foreign_errors
-from warehouse.schema import TABLES
+from warehouse.schema import BATCH_TABLES, TABLES
 from warehouse.temporary import name_temporary
 
 _RANGED = "records"
@@ -116,12 +116,14 @@ class RemoteParts(AbstractFileSystem):  # type: ignore[misc]
     # how it is found -----------------------------------------------------------------------------------------------
 
     def _list(self, table: str) -> dict[str, str]:
+        if table in BATCH_TABLES:
+            return {self._lake.prefix + path: mark for path, mark in self._lake.batches(table).items()}
         marks = self._lake.marks(table)
         return {self._lake.prefix + self._lake.part_path(table, shard): mark for shard, mark in marks.items()}
 
     def _require_mark(self, path: str) -> str:
         table = path.removeprefix(f"{self._lake.prefix}{self._lake.root}/").partition("/")[0]
-        if table not in TABLES:
+        if table not in TABLES and table not in BATCH_TABLES:
             raise FileNotFoundError(f"{path} is no part of {self._lake.url}")
         with self._lock:
             try:

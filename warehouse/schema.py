@@ -15,6 +15,8 @@ class Column:
     description: str
 
 
+SCORES_TYPE = "STRUCT(score_kind VARCHAR, score DOUBLE, score_low DOUBLE, score_high DOUBLE, n_scored INTEGER)[]"
+
 ARROW_TYPES: dict[str, pa.DataType] = {
     "VARCHAR": pa.string(),
     "INTEGER": pa.int32(),
@@ -26,6 +28,19 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "FLOAT[]": pa.list_(pa.float32()),
     "DOUBLE[]": pa.list_(pa.float64()),
     "BLOB": pa.large_binary(),
+    "UBIGINT": pa.uint64(),
+    SCORES_TYPE: pa.list_(
+        pa.struct(
+            [
+                ("score_kind", pa.string()),
+                ("score", pa.float64()),
+                ("score_low", pa.float64()),
+                ("score_high", pa.float64()),
+                ("n_scored", pa.int32()),
+            ]
+        )
+    ),
+    "FLOAT[384]": pa.list_(pa.float32(), 384),
 }
 
 COLUMNS: dict[str, Column] = {
@@ -39,7 +54,9 @@ COLUMNS: dict[str, Column] = {
     ),
     # files
     "status": Column(
-        "VARCHAR", "ok, absent (the source has no such file), rejected (not decodable) or failed (not fetched)."
+        "VARCHAR",
+        "Of a file: ok, absent (the source has no such file), rejected (not decodable) or failed (not fetched). Of an "
+        "answer: ok, failed, refused (by the model), unfit (too few records) or over_budget.",
     ),
     "uri": Column("VARCHAR", "Where the file was read, or looked for."),
     "format": Column(
@@ -50,7 +67,7 @@ COLUMNS: dict[str, Column] = {
     "etag": Column(
         "VARCHAR", "The source's own mark of the file's version: an HTTP ETag, or modification time and size."
     ),
-    "error": Column("VARCHAR", "Why a file is rejected or failed."),
+    "error": Column("VARCHAR", "Why a file is rejected or failed, or a unit has no explanation."),
     "fetched_at": Column("TIMESTAMPTZ", "When the file was read."),
     "content": Column("BLOB", "The file's bytes as stored, in a raw pack."),
     # units
@@ -79,6 +96,7 @@ COLUMNS: dict[str, Column] = {
         "FLOAT", "Largest activation: of the record, of the unit's top records, or on the token or pair."
     ),
     "argmax": Column("INTEGER", "Index of the first largest value in activations, from 0."),
+    "split": Column("VARCHAR", "What an explanation job uses the record for: train, calibration, valid or test."),
     # positions
     "position": Column("INTEGER", "Index of the token in the record, from 0."),
     "token": Column("VARCHAR", "A token's text; a token that is part of a UTF-8 character reads as U+FFFD."),
@@ -95,16 +113,23 @@ COLUMNS: dict[str, Column] = {
     "sum_random": Column("FLOAT", "Sum of the activations over occurrences in the random sample, the unbiased part."),
     "sum_positive": Column("FLOAT", "Sum of the positive activations over all occurrences."),
     # siblings
-    "dataset": Column("VARCHAR", "Dataset whose file says it, model/component: not the component it is about."),
+    "dataset": Column(
+        "VARCHAR",
+        "Dataset whose file says it, model/component: not the component it is about. Of answers: answers/ and the "
+        "batch.",
+    ),
     "about": Column("VARCHAR", "Component of the units that the row, or the dataset, is about."),
     "explanation": Column("VARCHAR", "What the unit responds to, in words."),
     "explainer": Column("VARCHAR", "Model or method that wrote the explanation; NULL where the file does not say."),
-    "origin": Column("VARCHAR", "Who made the explanation: openai for published ones."),
+    "origin": Column(
+        "VARCHAR",
+        "Who made the explanation: openai for published ones, else the name that the run or import was given.",
+    ),
     "score_kind": Column(
         "VARCHAR",
         "What score measures, of simulated against real activations: ev_correlation (correlation, -1 to 1), rsquared "
         "(R², at most 1), absolute_dev_explained (1 less mean absolute error over mean absolute activation, at most 1);"
-        " for heads roc_auc (0 to 1).",
+        " for heads roc_auc (0 to 1). Runs and imports have kinds of their own, as detection_f1.",
     ),
     "score": Column(
         "DOUBLE",
@@ -112,6 +137,17 @@ COLUMNS: dict[str, Column] = {
         "small and XL were made by different methods and cannot be compared.",
     ),
     "created_at": Column("TIMESTAMPTZ", "When the explanation was made; NULL where the file does not say."),
+    # answers
+    "batch": Column("VARCHAR", "Batch of answers that the row is of: a file below the lake's answers/."),
+    "scores": Column(SCORES_TYPE, "Scores of the explanation, the one that counts first at the head."),
+    "score_low": Column("DOUBLE", "Lower end of the score's 95 % interval; NULL where there is none."),
+    "score_high": Column("DOUBLE", "Upper end of the score's 95 % interval; NULL where there is none."),
+    "n_scored": Column("INTEGER", "Records, examples or pairs that the score was counted over; NULL where unknown."),
+    "prompt_tokens": Column("BIGINT", "Tokens sent to the model for the answer."),
+    "completion_tokens": Column("BIGINT", "Tokens that the model gave back for the answer."),
+    "cost": Column("DOUBLE", "Cost of these tokens, in the currency of the prices that the run was given."),
+    "run_id": Column("VARCHAR", "Run of `warehouse explain run` that the answer is of; NULL for imports."),
+    "answer_key": Column("UBIGINT", "Hash of what the answer says: the same answer has the same key everywhere."),
     "direction": Column(
         "VARCHAR",
         "upstream or downstream of the unit, by its input (c_fc) or output (c_proj) weights; for tokens input or "
@@ -200,12 +236,24 @@ COLUMNS: dict[str, Column] = {
     "text_hash": Column("UBIGINT", "64 bits of the MD5 of a text's tokens."),
     "is_top": Column("BOOLEAN", "Whether one of the unit's top records has the text."),
     "fired_positions": Column("USMALLINT[]", "Positions at which the unit fires in the text, from 0."),
+    # search over explanations
+    "explanation_number": Column("INTEGER", "The explanation's number in this catalogue, from 0."),
+    "explanation_hash": Column("UBIGINT", "Lower 64 bits of the MD5 of the explanation's text."),
+    "n_words": Column("INTEGER", "Words of the explanation."),
+    "term_number": Column("INTEGER", "The term's number in this catalogue, from 0."),
+    "term": Column("VARCHAR", "A word's stem, as word_stem gives it."),
+    "n_in_text": Column("INTEGER", "Times that the term is in the explanation."),
+    "n_explanations": Column("INTEGER", "Explanations that have the term."),
+    "embedder": Column("VARCHAR", "Model that made the embedding."),
+    "embedding": Column("FLOAT[384]", "Embedding of the explanation's text: a vector of length 1."),
+    "part": Column("VARCHAR", "Path of the Parquet file in the lake."),
+    "part_number": Column("INTEGER", "Number of the part in this catalogue, from 0."),
     # the catalogue itself
     "table_name": Column("VARCHAR", "Table that the part belongs to."),
     "path": Column("VARCHAR", "Absolute path of the Parquet file."),
     "root": Column("VARCHAR", "Absolute path of the lake."),
     "definitions": Column("VARCHAR", "SHA-256 of the SQL that made the catalogue, in hexadecimal."),
-    "commits": Column("VARCHAR", "SHA-256 of the list of committed shards, in hexadecimal."),
+    "commits": Column("VARCHAR", "SHA-256 of the list of committed shards and batches, in hexadecimal."),
     "built_at": Column("TIMESTAMPTZ", "When the catalogue was built."),
 }
 
@@ -236,11 +284,20 @@ TABLES: dict[str, tuple[str, ...]] = {
 """The lake's tables, each with the columns of its Parquet parts in order. `files` is a shard's commit."""
 
 
+BATCH_TABLES: dict[str, tuple[str, ...]] = {
+    "answers": (
+        "model", "component", "layer", "unit", "batch", "rank", "origin", "explanation", "explainer", "status", "error",
+        "scores", "created_at", "prompt_tokens", "completion_tokens", "cost", "run_id", "answer_key",
+    ),
+    "embeddings": ("explanation_hash", "embedder", "embedding"),
+}  # fmt: skip
+"""The tables that no shard has, each with its columns in order: a file of theirs is its own commit."""
+
 RAW_COLUMNS = (*TABLES["files"], "content")
 """Columns of a raw pack: what is known of each file, and its bytes. Raw packs are no table of the catalogue."""
 
 
 def arrow_schema(table: str) -> pa.Schema:
     """Give the Arrow schema of a table's parts (or of raw packs, as `raw`), without the partition columns."""
-    names = RAW_COLUMNS if table == "raw" else TABLES[table]
+    names = RAW_COLUMNS if table == "raw" else (TABLES | BATCH_TABLES)[table]
     return pa.schema([(name, ARROW_TYPES[COLUMNS[name].sql_type]) for name in names])

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import polars as pl
 
+from warehouse.absence import require_known
 from warehouse.box import Parameters
+from warehouse.explanation_searcher import ExplanationSearcher
 from warehouse.records import UnitId
+
+if TYPE_CHECKING:
+    from warehouse.shown import Shown
 
 ContextForm: TypeAlias = Literal["phrase", "substring", "regex"]
 SetOrder: TypeAlias = Literal["max", "mean", "relative", "share", "tokens"]
@@ -18,17 +23,61 @@ TokenForm: TypeAlias = Literal["exact", "prefix", "regex", "loose"]
 _FILTERS = "k := $k, model := $model, component := $component, layer := $layer"
 
 
-class Searcher(ABC):
+class Searcher(ExplanationSearcher, ABC):
     """Asks the macros that go across units.
 
     Everywhere `k` is the most rows there can be, and `model`, `component` and `layer` leave out units of others. Ranks
     start at 0. What a column says is in its comment: `SELECT column_name, comment FROM duckdb_columns()`, or the
-    macro's own in `duckdb_functions()`.
+    macro's own in `duckdb_functions()`. A frame without rows is an answer; a unit that the lake does not have is an
+    UnknownUnit, and a model, component or layer that no dataset has an UnknownDataset, which name what there is.
     """
 
     @abstractmethod
     def sql(self, query: str, params: Parameters = None) -> pl.DataFrame:
         """Run one SELECT over the lake."""
+
+    @abstractmethod
+    def unit(self, unit_id: str | UnitId) -> pl.DataFrame:
+        """Give the figures of one unit."""
+
+    def rank(self, query: str, params: Mapping[str, object], filters: Mapping[str, Any]) -> pl.DataFrame:
+        """Ask a macro for a ranking.
+
+        Args:
+            query: the SQL, with parameters by name.
+            params: values of all but the filters.
+            filters: k, model, component and layer.
+
+        Raises:
+            QueryError: a parameter is none that the macro knows.
+            UnknownDataset: the ranking is empty, and no dataset has this model, component or layer.
+        """
+        found = self.sql(query, {**params, **filters})
+        if found.is_empty():
+            require_known(self.sql, filters["model"], filters["component"], filters["layer"])
+        return found
+
+    def ask_of_unit(self, query: str, unit_id: str | UnitId, params: Mapping[str, object]) -> pl.DataFrame:
+        """Ask a macro about one unit.
+
+        Args:
+            query: the SQL, with parameters by name.
+            unit_id: which unit, in the query $unit_id.
+            params: values of all others.
+
+        Raises:
+            QueryError: a parameter is none that the macro knows.
+            UnknownUnit: the text is not a unit_id, or the answer is empty and the unit is not in the lake.
+        """
+        name = canonical(unit_id)
+        found = self.sql(query, {"unit_id": name, **params})
+        if found.is_empty():
+            self.unit(name)
+        return found
+
+    def near_tokens(self, token: str, k: int = 5) -> list[str]:
+        """Give tokens of the lake that are like one that is not in it: other case or spaces, longer, or misspelt."""
+        return self.sql("FROM near_tokens($token, k := $k)", {"token": token, "k": k})["token"].to_list()
 
     def find_tokens(self, pattern: str, how: TokenForm = "exact") -> pl.DataFrame:
         """Find tokens of the lake: exactly, by prefix, by regular expression, or but for case and spaces (loose).
@@ -54,7 +103,7 @@ class Searcher(ABC):
         """
         filters = {"k": k, "model": model, "component": component, "layer": layer}
         query = f'FROM top_units_of_tokens($tokens, {_FILTERS}, "by" := $by)'
-        return self.sql(query, {"tokens": list(tokens), "by": by, **filters})
+        return self.rank(query, {"tokens": list(tokens), "by": by}, filters)
 
     def top_units_but_not(
         self,
@@ -68,7 +117,7 @@ class Searcher(ABC):
         """Rank the units that respond to a token and not, or ten times less, to another: ' bank', not ' river'."""
         filters = {"k": k, "model": model, "component": component, "layer": layer}
         query = f"FROM top_units_but_not($token, $other, {_FILTERS})"
-        return self.sql(query, {"token": token, "other": other, **filters})
+        return self.rank(query, {"token": token, "other": other}, filters)
 
     def contexts(
         self,
@@ -86,7 +135,7 @@ class Searcher(ABC):
         """
         filters = {"k": k, "model": model, "component": component, "layer": layer}
         query = f"FROM contexts($pattern, how := $how, {_FILTERS})"
-        return self.sql(query, {"pattern": pattern, "how": how, **filters})
+        return self.rank(query, {"pattern": pattern, "how": how}, filters)
 
     def similar_units(
         self,
@@ -99,10 +148,10 @@ class Searcher(ABC):
         """Rank the units of any component whose token profiles resemble a unit's most.
 
         Raises:
-            UnknownUnit: the text is not a unit_id.
+            UnknownUnit: the text is not a unit_id, or the unit is not in the lake.
         """
         filters = {"k": k, "model": model, "component": component, "layer": layer}
-        return self.sql(f"FROM similar_units($unit_id, {_FILTERS})", {"unit_id": canonical(unit_id), **filters})
+        return self._rank_by_unit(f"FROM similar_units($unit_id, {_FILTERS})", unit_id, {}, filters)
 
     def coactive_units(
         self,
@@ -116,27 +165,119 @@ class Searcher(ABC):
         """Rank the units that fire where a unit does: on the same text at the same positions.
 
         Raises:
-            UnknownUnit: the text is not a unit_id.
+            UnknownUnit: the text is not a unit_id, or the unit is not in the lake.
             QueryError: `by` is none of these.
         """
         filters = {"k": k, "model": model, "component": component, "layer": layer}
         query = f'FROM coactive_units($unit_id, {_FILTERS}, "by" := $by)'
-        return self.sql(query, {"unit_id": canonical(unit_id), "by": by, **filters})
+        return self._rank_by_unit(query, unit_id, {"by": by}, filters)
 
     def match_units(
-        self, component_a: str, component_b: str, model: str | None = None, layer: int | None = None
+        self,
+        component_a: str,
+        component_b: str,
+        model: str | None = None,
+        layer: int | None = None,
+        *,
+        model_a: str | None = None,
+        model_b: str | None = None,
+        layer_a: int | None = None,
+        layer_b: int | None = None,
     ) -> pl.DataFrame:
-        """Give each unit of one component its most similar unit of another, and say whether that is mutual."""
-        query = "FROM match_units($a, $b, model := $model, layer := $layer)"
-        return self.sql(query, {"a": component_a, "b": component_b, "model": model, "layer": layer})
+        """Give each unit of one component its most similar unit of another, and say whether that is mutual.
+
+        Args:
+            component_a: whose units have a row each.
+            component_b: in which the matches are looked for.
+            model: only units of this model, on either side that has none of its own.
+            layer: only units of this layer, on either side that has none of its own.
+            model_a: only units of this model of component_a.
+            model_b: only matches of this model.
+            layer_a: only units of this layer of component_a.
+            layer_b: only matches of this layer.
+
+        Raises:
+            UnknownDataset: there are no rows, and no dataset has this model, component or layer.
+        """
+        sides = {"model_a": model_a, "model_b": model_b, "layer_a": layer_a, "layer_b": layer_b}
+        places = ", ".join(f"{name} := ${name}" for name in ("model", "layer", *sides))
+        params = {"a": component_a, "b": component_b, "model": model, "layer": layer, **sides}
+        found = self.sql(f"FROM match_units($a, $b, {places})", params)
+        if found.is_empty() or found["match_unit_id"].is_null().all():
+            for component, own, at in ((component_a, model_a, layer_a), (component_b, model_b, layer_b)):
+                require_known(self.sql, own or model, component, layer if at is None else at)
+        return found
 
     def head_profile(self, unit_id: str | UnitId) -> pl.DataFrame:
         """Give the strength of an attention head, or of a latent by token pair, by the distance from query to key.
 
         Raises:
-            UnknownUnit: the text is not a unit_id.
+            UnknownUnit: the text is not a unit_id, or the unit is not in the lake.
         """
-        return self.sql("FROM head_profile($unit_id)", {"unit_id": canonical(unit_id)})
+        return self.ask_of_unit("FROM head_profile($unit_id)", unit_id, {})
+
+    def show_contexts(
+        self,
+        pattern: str,
+        how: ContextForm = "phrase",
+        k: int = 10,
+        model: str | None = None,
+        component: str | None = None,
+        layer: int | None = None,
+    ) -> Shown:
+        """Show where units fire inside a match, the text shaded by activation: `contexts` to look at.
+
+        Returns:
+            A drawing, whose frame is that of the macro context_excerpts.
+
+        Raises:
+            QueryError: `how` is none of these, or the regular expression is wrong.
+        """
+        from warehouse.shown import ContextsDrawing, Shown  # here, as most questions are not drawn
+
+        filters = {"k": k, "model": model, "component": component, "layer": layer}
+        query = f"FROM context_excerpts($pattern, how := $how, {_FILTERS})"
+        found = self.rank(query, {"pattern": pattern, "how": how}, filters)
+        return Shown(found, ContextsDrawing(found))
+
+    def show_similar(
+        self,
+        unit_id: str | UnitId,
+        k: int = 20,
+        model: str | None = None,
+        component: str | None = None,
+        layer: int | None = None,
+    ) -> Shown:
+        """Show which units resemble a unit, how much, and by which tokens: `similar_units` to look at.
+
+        Raises:
+            UnknownUnit: the text is not a unit_id, or the unit is not in the lake.
+        """
+        from warehouse.shown import Shown, SimilarDrawing
+
+        found = self.similar_units(unit_id, k, model, component, layer)
+        return Shown(found, SimilarDrawing(found))
+
+    def _rank_by_unit(
+        self, query: str, unit_id: str | UnitId, params: Mapping[str, object], filters: Mapping[str, Any]
+    ) -> pl.DataFrame:
+        found = self.ask_of_unit(query, unit_id, {**params, **filters})
+        if found.is_empty():
+            require_known(self.sql, filters["model"], filters["component"], filters["layer"])
+        return found
+
+    def splits(self, unit_id: str | UnitId, n: int | None = None) -> pl.DataFrame:
+        """Give a unit's records in the train, calibration, valid and test splits of OpenAI's explanation method.
+
+        Args:
+            unit_id: which unit.
+            n: records of a split from each of the two lists, top and random; as many as there are by default.
+
+        Raises:
+            UnknownUnit: the text is not a unit_id.
+            QueryError: the unit has too few records; the message says how many.
+        """
+        return self.sql("FROM splits($unit_id, n := $n)", {"unit_id": canonical(unit_id), "n": n})
 
 
 def canonical(unit_id: str | UnitId) -> str:

@@ -1,6 +1,6 @@
 -- One row is: a unit with rows in explanation_scores and no ok file
 -- From: explanation_scores, files
--- Holds: every row of explanation_scores belongs to a unit with an ok file in its dataset
+-- Holds: every row of explanation_scores that is of no answer belongs to a unit with an ok file in its dataset
 SELECT
   model,
   split_part(dataset, '/', 2) AS component,
@@ -16,4 +16,5 @@ ANTI JOIN (
   FROM files
   WHERE status = 'ok'
 ) AS ok_files USING (dataset, layer, unit)
+WHERE NOT starts_with(dataset, 'answers/')
 GROUP BY ALL;

@@ -1,5 +1,5 @@
 -- One row is: a unit, most often active with the other first
--- From: unit_profiles, unit_texts
+-- From: unit_profile, unit_profiles, unit_texts
 CREATE MACRO coactive_units(
   unit_id, k := 20, model := NULL, component := NULL, layer := NULL, "by" := 'count'
 ) AS TABLE
@@ -8,18 +8,8 @@ WITH asked AS MATERIALIZED (
     t.unit_number,
     t.text_hash,
     t.fired_positions
-  FROM range(
-    CASE
-      WHEN regexp_full_match(unit_id, '[^/]+/[^/]+/[0-9]+/[0-9]+') THEN 1
-      ELSE error('unit_id must be model/component/layer/unit')
-    END
-  ) AS checked
-  CROSS JOIN unit_profiles AS u
+  FROM unit_profile(unit_id) AS u
   INNER JOIN unit_texts AS t USING (unit_number)
-  WHERE u.model = TRY_CAST(split_part(unit_id, '/', 1) AS model_name)
-    AND u.component = TRY_CAST(split_part(unit_id, '/', 2) AS component_name)
-    AND u.layer = TRY_CAST(split_part(unit_id, '/', 3) AS SMALLINT)
-    AND u.unit = TRY_CAST(split_part(unit_id, '/', 4) AS INTEGER)
 ),
 met AS (
   SELECT

@@ -1,26 +1,14 @@
 -- One row is: a distance between query and key
--- From: pair_activations
+-- From: unit_pairs
 CREATE MACRO head_profile(unit_id, section := NULL) AS TABLE
 SELECT
-  a.query_position - a.key_position AS distance,
+  p.query_position - p.key_position AS distance,
   count(*) AS n,
-  count(*) FILTER (WHERE a.activation > 0) AS n_active,
-  avg(CAST(a.activation AS DOUBLE)) AS mean_activation,
-  max(a.activation) AS max_activation,
-  sum(abs(CAST(a.activation AS DOUBLE))) / sum(sum(abs(CAST(a.activation AS DOUBLE)))) OVER () AS share
-FROM range(
-  CASE
-    WHEN section NOT IN ('top', 'random', 'quantile') THEN error('section must be top, random or quantile')
-    WHEN regexp_full_match(unit_id, '[^/]+/[^/]+/[0-9]+/[0-9]+') THEN 1
-    ELSE error('unit_id must be model/component/layer/unit')
-  END
-) AS checked
-CROSS JOIN pair_activations AS a
-WHERE a.model = split_part(unit_id, '/', 1)
-  AND a.component = split_part(unit_id, '/', 2)
-  AND a.layer = TRY_CAST(split_part(unit_id, '/', 3) AS INTEGER)
-  AND a.unit = TRY_CAST(split_part(unit_id, '/', 4) AS INTEGER)
-  AND (section IS NULL OR a.section = section)
+  count(*) FILTER (WHERE p.activation > 0) AS n_active,
+  avg(CAST(p.activation AS DOUBLE)) AS mean_activation,
+  max(p.activation) AS max_activation,
+  sum(abs(CAST(p.activation AS DOUBLE))) / sum(sum(abs(CAST(p.activation AS DOUBLE)))) OVER () AS share
+FROM unit_pairs(unit_id, section := section) AS p
 GROUP BY distance
 ORDER BY distance;
 

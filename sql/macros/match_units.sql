@@ -1,35 +1,20 @@
 -- One row is: a unit of component_a with its best match in component_b
--- From: unit_profiles
-CREATE MACRO match_units(component_a, component_b, model := NULL, layer := NULL) AS TABLE
+-- From: component_profiles
+CREATE MACRO match_units(
+  component_a,
+  component_b,
+  model := NULL,
+  layer := NULL,
+  model_a := NULL,
+  model_b := NULL,
+  layer_a := NULL,
+  layer_b := NULL
+) AS TABLE
 WITH units_a AS MATERIALIZED (
-  SELECT
-    u.unit_number,
-    u.model,
-    u.component,
-    u.layer,
-    u.unit,
-    u.token_numbers,
-    u.weights,
-    row_number() OVER (ORDER BY u.model, u.layer, u.unit) AS a
-  FROM unit_profiles AS u
-  WHERE u.component = TRY_CAST(component_a AS component_name)
-    AND (model IS NULL OR u.model = model)
-    AND (layer IS NULL OR u.layer = layer)
+  FROM component_profiles(component_a, model := coalesce(model_a, model), layer := coalesce(layer_a, layer))
 ),
 units_b AS MATERIALIZED (
-  SELECT
-    u.unit_number,
-    u.model,
-    u.component,
-    u.layer,
-    u.unit,
-    u.token_numbers,
-    u.weights,
-    row_number() OVER (ORDER BY u.model, u.layer, u.unit) AS b
-  FROM unit_profiles AS u
-  WHERE u.component = TRY_CAST(component_b AS component_name)
-    AND (model IS NULL OR u.model = model)
-    AND (layer IS NULL OR u.layer = layer)
+  FROM component_profiles(component_b, model := coalesce(model_b, model), layer := coalesce(layer_b, layer))
 ),
 nominated AS MATERIALIZED (
   SELECT
@@ -38,7 +23,7 @@ nominated AS MATERIALIZED (
     CAST(round(sum(CAST(a.weight AS DOUBLE) * b.weight), 6) AS FLOAT) AS likeness
   FROM (
     SELECT
-      u.a,
+      u.place AS a,
       u.unit_number,
       unnest(u.token_numbers[:8]) AS token_number,
       unnest(u.weights[:8]) AS weight
@@ -46,7 +31,7 @@ nominated AS MATERIALIZED (
   ) AS a
   INNER JOIN (
     SELECT
-      u.b,
+      u.place AS b,
       u.unit_number,
       unnest(u.token_numbers[:8]) AS token_number,
       unnest(u.weights[:8]) AS weight
@@ -77,7 +62,7 @@ weighed AS MATERIALIZED (
     unnest(u.token_numbers) AS token_number,
     unnest(u.weights) AS weight
   FROM candidates AS c
-  INNER JOIN units_a AS u USING (a)
+  INNER JOIN units_a AS u ON u.place = c.a
 ),
 scored AS MATERIALIZED (
   SELECT
@@ -88,7 +73,7 @@ scored AS MATERIALIZED (
   FROM weighed AS w
   INNER JOIN (
     SELECT
-      u.b,
+      u.place AS b,
       unnest(u.token_numbers) AS token_number,
       unnest(u.weights) AS weight
     FROM units_b AS u
@@ -125,14 +110,14 @@ SELECT
   CAST(u.layer AS INTEGER) AS layer,
   u.unit,
   concat_ws('/', u.model, u.component, u.layer, u.unit) AS unit_id,
-  if(m.b IS NULL, NULL, concat_ws('/', m.model, m.component, m.layer, m.unit)) AS match_unit_id,
+  CASE WHEN m.place IS NOT NULL THEN concat_ws('/', m.model, m.component, m.layer, m.unit) END AS match_unit_id,
   f.score,
   f.n_shared_tokens,
-  if(m.b IS NULL, NULL, r.a IS NOT NULL) AS is_mutual
+  CASE WHEN m.place IS NOT NULL THEN r.a IS NOT NULL END AS is_mutual
 FROM units_a AS u
-LEFT JOIN best_of_a AS f ON f.a = u.a
-LEFT JOIN units_b AS m ON m.b = f.b
+LEFT JOIN best_of_a AS f ON f.a = u.place
+LEFT JOIN units_b AS m ON m.place = f.b
 LEFT JOIN best_of_b AS r ON r.b = f.b AND r.a = f.a
-ORDER BY u.a;
+ORDER BY u.place;
 
-COMMENT ON MACRO TABLE match_units IS 'Every unit of component_a with the unit of component_b that resembles it most by the score of similar_units, and whether that one''s best match is it. To spare most of the work only a few pairs are scored: those that share one of the 8 strongest tokens of both, and of these the 4 of each unit that resemble it most by those 8. So the best is missed at times, mostly where nothing resembles the unit much, and NULL says that no unit shares such a token. A unit is no match of itself, so a component with itself gives near duplicates. Equal scores go to the first in order of model, layer and unit.';
+COMMENT ON MACRO TABLE match_units IS 'Every unit of component_a with the unit of component_b that resembles it most by the score of similar_units, and whether that one''s best match is it. To spare most of the work only a few pairs are scored: those that share one of the 8 strongest tokens of both, and of these the 4 of each unit that resemble it most by those 8. So the best is missed at times, mostly where nothing resembles the unit much, and NULL says that no unit shares such a token. A unit is no match of itself, so a component with itself gives near duplicates. model and layer are of both sides, where model_a, layer_a, model_b or layer_b do not name one side''s own. Equal scores go to the first in order of model, layer and unit.';

@@ -1,22 +1,12 @@
 -- One row is: a unit, most similar first
--- From: unit_profiles, profile_rows, vocabulary
+-- From: unit_profile, unit_profiles, profile_rows, vocabulary
 CREATE MACRO similar_units(unit_id, k := 20, model := NULL, component := NULL, layer := NULL) AS TABLE
 WITH asked AS MATERIALIZED (
   SELECT
     u.unit_number,
     unnest(u.token_numbers) AS token_number,
     unnest(u.weights) AS weight
-  FROM range(
-    CASE
-      WHEN regexp_full_match(unit_id, '[^/]+/[^/]+/[0-9]+/[0-9]+') THEN 1
-      ELSE error('unit_id must be model/component/layer/unit')
-    END
-  ) AS checked
-  CROSS JOIN unit_profiles AS u
-  WHERE u.model = TRY_CAST(split_part(unit_id, '/', 1) AS model_name)
-    AND u.component = TRY_CAST(split_part(unit_id, '/', 2) AS component_name)
-    AND u.layer = TRY_CAST(split_part(unit_id, '/', 3) AS SMALLINT)
-    AND u.unit = TRY_CAST(split_part(unit_id, '/', 4) AS INTEGER)
+  FROM unit_profile(unit_id) AS u
 ),
 scored AS (
   SELECT

@@ -14,7 +14,10 @@ SELECT
   b.max_activation,
   coalesce(b.sum_activation, b.sum_positive, b.max_activation) AS sum_activation,
   b.n_random,
-  coalesce(b.sum_random, if(b.n_random = 0, 0, coalesce(b.sum_activation, b.sum_positive, b.max_activation))) AS sum_random,
+  coalesce(
+    b.sum_random,
+    CASE WHEN b.n_random = 0 THEN 0 ELSE coalesce(b.sum_activation, b.sum_positive, b.max_activation) END
+  ) AS sum_random,
   coalesce(b.sum_positive, b.max_activation) AS sum_positive
 FROM (
   SELECT

@@ -63,7 +63,7 @@ scored AS (
     CASE "by"
       WHEN 'max' THEN CAST(t.max_activation AS DOUBLE)
       WHEN 'mean' THEN t.sum_random / nullif(t.n_random, 0)
-      WHEN 'relative' THEN t.sum_activation / t.n / if(u.max_activation > 0, u.max_activation, NULL)
+      WHEN 'relative' THEN t.sum_activation / t.n / CASE WHEN u.max_activation > 0 THEN u.max_activation END
       WHEN 'share' THEN t.sum_positive / u.total_positive
       WHEN 'tokens' THEN CAST(t.n_tokens AS DOUBLE)
       ELSE error('by must be max, mean, relative, share or tokens')

@@ -1,23 +1,13 @@
 -- One row is: a unit, with most shared texts first
--- From: unit_profiles, unit_texts
+-- From: unit_profile, unit_profiles, unit_texts
 CREATE MACRO units_with_shared_texts(unit_id, k := 20, model := NULL, component := NULL, layer := NULL) AS TABLE
 WITH asked AS MATERIALIZED (
   SELECT
     t.unit_number,
     t.text_hash
-  FROM range(
-    CASE
-      WHEN regexp_full_match(unit_id, '[^/]+/[^/]+/[0-9]+/[0-9]+') THEN 1
-      ELSE error('unit_id must be model/component/layer/unit')
-    END
-  ) AS checked
-  CROSS JOIN unit_profiles AS u
+  FROM unit_profile(unit_id) AS u
   INNER JOIN unit_texts AS t USING (unit_number)
-  WHERE u.model = TRY_CAST(split_part(unit_id, '/', 1) AS model_name)
-    AND u.component = TRY_CAST(split_part(unit_id, '/', 2) AS component_name)
-    AND u.layer = TRY_CAST(split_part(unit_id, '/', 3) AS SMALLINT)
-    AND u.unit = TRY_CAST(split_part(unit_id, '/', 4) AS INTEGER)
-    AND t.is_top
+  WHERE t.is_top
 ),
 counted AS (
   SELECT

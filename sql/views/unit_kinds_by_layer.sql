@@ -31,7 +31,7 @@ WITH kinds AS (
     component,
     layer,
     unit,
-    if(is_in_context, 'one_token_in_context', 'one_token') AS kind
+    CASE WHEN is_in_context THEN 'one_token_in_context' ELSE 'one_token' END AS kind
   FROM one_token_units
 )
 SELECT

@@ -149,11 +149,16 @@ def test_every_check_has_a_way_to_break_it() -> None:
     assert {name for name, *_ in BREAKS} == set(read_sql("checks")) - set(CATALOGUE_CHECKS)
 
 
-@pytest.mark.parametrize(("name", "table", "unit", "change"), BREAKS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("name", "table", "unit", "change"), BREAKS, ids=lambda value: None if callable(value) else str(value)[:40]
+)
 def test_a_check_finds_what_is_broken_and_shows_it(
-    own_lake: Lake, name: str, table: str, unit: UnitId, change: Break
+    own_lake: Lake, monkeypatch: pytest.MonkeyPatch, name: str, table: str, unit: UnitId, change: Break
 ) -> None:
     rewrite(own_lake, table, unit, change)
+    monkeypatch.setattr(
+        "warehouse.checks.read_sql", lambda folder: {name: read_sql(folder)[name]}
+    )  # it alone, for time
     (result,) = [result for result in run_checks(own_lake) if result.name == name]
     assert result.n_failing >= 1
     shown = result.sample[0]

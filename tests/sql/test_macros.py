@@ -163,3 +163,10 @@ def test_near_tokens_offers_other_case_and_spaces_first_then_longer_words(reader
     assert reader.near_tokens("the", k=4)[-1] == " theory"
     assert reader.near_tokens(" ca") == [" cat"]
     assert reader.near_tokens("zzz") == []
+
+
+def test_near_tokens_offers_what_a_misspelt_token_may_have_meant(reader: LakeReader) -> None:
+    assert reader.near_tokens(" cta") == [" cat"]
+    assert reader.near_tokens("theroy") == [" theory"]
+    assert reader.near_tokens("thearix") == []
+    assert reader.near_tokens("x" * 1_000_000) == []

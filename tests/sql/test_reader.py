@@ -71,7 +71,10 @@ def test_unit_gives_its_figures_in_one_row(reader: LakeReader, content: Content)
         ("gpt2-small/resid_delta_mlp_ae_v1/0/0", "the lake has nothing of gpt2-small/resid_delta_mlp_ae_v1"),
         (f"{NEURONS}/12/0", "out of range: gpt2-small/mlp_post_act has layers 0-11 with units 0-3071 each"),
         (f"{NEURONS}/1/3072", "out of range"),
-        ("gpt3/mlp_post_act/0/0", "no known dataset: known are gpt2-small/attn_write_norm, "),
+        (
+            "gpt3/mlp_post_act/0/0",
+            "no known dataset: did you mean gpt2-xl/mlp_post_act.* known are gpt2-small/attn_write_norm, ",
+        ),
         ("5/131", "is not a unit_id"),
     ],
 )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from warehouse.datasets import Dataset, builtin_datasets
 from warehouse.mirror.forms import BadForm, Form, choose_form, encode_unit, spoil
 from warehouse.mirror.siblings import encode_sibling
-from warehouse.mirror.text import Vocabulary, make_corpus
-from warehouse.mirror.units import Plant, RecordCounts, make_unit
+from warehouse.mirror.text import Corpus, Vocabulary, make_corpus
+from warehouse.mirror.units import MadeUnit, Manner, Plant, RecordCounts, make_unit
 from warehouse.records import UnitId
 
 
@@ -30,6 +30,8 @@ class MirrorSpec:
         path: template under the root with {layer} and {unit}; None for the first that a dataset names.
         absent: units without a file; those that are not asked for are nobody's gap.
         bad: units whose file is spoilt.
+        manners: latents per token that fire in another than the usual manner.
+        twins: units with the activations of another one of their dataset, which is the value.
     """
 
     datasets: tuple[Dataset, ...]
@@ -43,6 +45,8 @@ class MirrorSpec:
     path: str | None = None
     absent: frozenset[UnitId] = frozenset()
     bad: Mapping[UnitId, BadForm] = field(default_factory=dict)
+    manners: Mapping[UnitId, Manner] = field(default_factory=dict)
+    twins: Mapping[UnitId, UnitId] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ def make_mirror(root: Path, spec: MirrorSpec, seed: int = 0) -> MirrorReport:
             continue
         template = spec.path or dataset.paths[0]
         own = known.get(f"{dataset.model}/{dataset.about_component}", dataset)
-        made = make_unit(own, unit_id.layer, unit_id.unit, corpus, spec.counts, spec.dead_share, seed)
+        made = _make(spec, own, own.unit_id(unit_id.layer, unit_id.unit), corpus, seed)
         form = choose_form(template, unit_id.unit)
         is_sibling = dataset.holds != "activations"
         data = encode_sibling(dataset, made, corpus, seed) if is_sibling else encode_unit(made, form)
@@ -115,12 +119,21 @@ def make_mirror(root: Path, spec: MirrorSpec, seed: int = 0) -> MirrorReport:
     return MirrorReport(planted, forms, tuple(absent), bad, n_bytes)
 
 
+def _make(spec: MirrorSpec, dataset: Dataset, unit_id: UnitId, corpus: Corpus, seed: int) -> MadeUnit:
+    source = spec.twins.get(unit_id, unit_id)
+    manner = spec.manners.get(source, "usual")
+    made = make_unit(dataset, source.layer, source.unit, corpus, spec.counts, spec.dead_share, seed, manner)
+    return replace(made, layer=unit_id.layer, unit=unit_id.unit)
+
+
 def demo_spec() -> MirrorSpec:
     """Give the demo's mirror: two layers of 32 units (12 heads) of every dataset, with gaps and bad files to meet.
 
-    Its records are as many as OpenAI's explainer needs (20 top, 15 random), of 32 tokens of made English.
+    Its records are as many as OpenAI's explainer needs (20 top, 15 random), of 32 tokens of made English. One layer has
+    a near-dead latent, one that fires on one token in one context, and two that are the same.
     """
     known = builtin_datasets()
+    odd = known["gpt2-small/mlp_post_act_ae_v4"]
     return MirrorSpec(
         datasets=tuple(known.values()),
         layers=(0, 5),
@@ -141,6 +154,8 @@ def demo_spec() -> MirrorSpec:
             UnitId("gpt2-small", "mlp_post_act", 5, 18): "html",
             UnitId("gpt2-small", "mlp_post_act_ae_v1", 0, 9): "garbage",
         },
+        manners={odd.unit_id(5, 12): "rare", odd.unit_id(5, 30): "in_context"},
+        twins={odd.unit_id(5, 27): odd.unit_id(5, 26)},
     )
 
 

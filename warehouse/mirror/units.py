@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,10 @@ from warehouse.datasets import Dataset
 from warehouse.decode.gpt2 import token_texts
 from warehouse.mirror.text import PLACES, Corpus, find_token_id
 from warehouse.records import ActivationRecord, FloatArray, IntArray, NeuronRecord
+
+Manner: TypeAlias = Literal["usual", "rare", "in_context"]
+"""How a latent per token fires: on its planted tokens, with noise beside them; on one of them and nowhere in its random
+sample (near-dead); or on the famous one where the token stands before it that does so most often."""
 
 FAMOUS_TOKEN = PLACES[0][0]
 """Planted in every 16th unit of every dataset, so that one question has answers in all of them."""
@@ -107,7 +112,14 @@ class MadeUnit:
 
 
 def make_unit(
-    dataset: Dataset, layer: int, unit: int, corpus: Corpus, counts: RecordCounts, dead_share: float, seed: int
+    dataset: Dataset,
+    layer: int,
+    unit: int,
+    corpus: Corpus,
+    counts: RecordCounts,
+    dead_share: float,
+    seed: int,
+    manner: Manner = "usual",
 ) -> MadeUnit:
     """Make one unit.
 
@@ -119,16 +131,19 @@ def make_unit(
         counts: records in each list; a corpus smaller than they ask for gives fewer.
         dead_share: part of the latents that never fire, 0 to 1: half of those have empty lists, half zeros only.
         seed: of the random draws, together with the unit's name.
+        manner: how it fires, if it is a latent per token; any but the usual one never makes it dead.
     """
     rng = np.random.default_rng([seed, zlib.crc32(dataset.key.encode()), layer, unit])
-    is_famous = unit % FAMOUS_STRIDE == 0
-    is_dead = dataset.kind == "latent" and not is_famous and rng.random() < dead_share
+    is_famous = unit % FAMOUS_STRIDE == 0 or manner == "in_context"
+    is_dead = dataset.kind == "latent" and not is_famous and rng.random() < dead_share and manner == "usual"
     is_pair = dataset.per == "token_pair"
     n_excerpts, n_tokens = corpus.ids.shape
     n_hot = counts.top * 5 // 2
     n_cold = min(n_excerpts, counts.random + counts.per_bucket * counts.buckets)
 
     planted = [] if is_dead else _choose_plants(rng, corpus, is_pair, is_famous)
+    if manner != "usual":
+        planted = planted[:1]
     hot = _find_excerpts(rng, corpus, planted, n_hot)
     cold = rng.choice(n_excerpts, n_cold, replace=False)
     excerpts, row_of = np.unique(np.concatenate([hot, cold]), return_inverse=True)
@@ -142,7 +157,13 @@ def make_unit(
         case "neuron", _:
             dense = _draw_neuron(rng, ids, planted, strengths)
         case _:
-            dense = _draw_latent(rng, ids.shape, [ids == token for token, _ in planted], strengths)
+            places = [ids == token for token, _ in planted]
+            if manner == "rare":
+                places[0][row_of[len(hot) :][: counts.random]] = False
+            elif manner == "in_context":
+                places[0] &= _follow_usual(ids, places[0])
+            noise_share = _LATENT_NOISE_SHARE if manner == "usual" else 0.0
+            dense = _draw_latent(rng, ids.shape, places, strengths, noise_share)
     if is_pair:
         n_keys = max(1, n_tokens // 2) if unit % TRAPEZIUM_STRIDE == TRAPEZIUM_STRIDE - 1 else n_tokens
         dense = dense[:, np.tri(n_tokens, dtype=bool) & (np.arange(n_tokens) < n_keys)]
@@ -209,6 +230,15 @@ def _match_pairs(ids: IntArray, planted: list[tuple[int, int | None]]) -> list[N
     return [(ids == query)[:, :, None] & (ids == key)[:, None, :] for query, key in planted]
 
 
+def _follow_usual(ids: IntArray, is_here: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Say which places follow the token that stands most often before those given: [n_rows, n_tokens]."""
+    before = np.full_like(ids, -1)
+    before[:, 1:] = ids[:, :-1]
+    counts = np.bincount(before[is_here & (before >= 0)])
+    follows: NDArray[np.bool_] = before == (counts.argmax() if len(counts) else -1)
+    return follows
+
+
 def _draw_neuron(
     rng: np.random.Generator, ids: IntArray, planted: list[tuple[int, int | None]], strengths: NDArray[np.float64]
 ) -> NDArray[np.float64]:
@@ -226,10 +256,11 @@ def _draw_latent(
     shape: tuple[int, ...],
     planted: list[NDArray[np.bool_]],
     strengths: NDArray[np.float64],
+    noise_share: float = _LATENT_NOISE_SHARE,
 ) -> NDArray[np.float64]:
     """Draw a sparse latent: activations of tokens are at least 0, attributions to token pairs have either sign."""
     values = np.zeros(shape)
-    noisy = rng.integers(values.size, size=int(values.size * _LATENT_NOISE_SHARE))
+    noisy = rng.integers(values.size, size=int(values.size * noise_share))
     noise = 0.2 * rng.standard_normal(len(noisy))
     values.flat[noisy] = noise if len(shape) == 3 else np.abs(noise)
     for is_here, strength in zip(planted, strengths, strict=False):

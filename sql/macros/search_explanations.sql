@@ -1,0 +1,88 @@
+-- One row is: an explanation that matches, best first
+-- From: explanation_texts, explanation_terms, explanation_vocabulary, split_words, word_stem
+CREATE MACRO search_explanations(
+  text, how := 'words', k := 20, model := NULL, component := NULL, layer := NULL, min_score := NULL, origin := NULL,
+  explainer := NULL, score_kind := NULL
+) AS TABLE
+WITH totals AS (
+  SELECT
+    count(*) AS n_texts,
+    sum(t.n_words) / count(*) AS mean_words
+  FROM explanation_texts AS t
+),
+asked AS MATERIALIZED (
+  SELECT
+    v.term_number,
+    ln(1 + (any_value(c.n_texts) - any_value(v.n_explanations) + 0.5) / (any_value(v.n_explanations) + 0.5)) AS weight,
+    any_value(c.mean_words) AS mean_words
+  FROM unnest(split_words(CASE WHEN how = 'words' THEN text ELSE '' END)) AS w(word)
+  INNER JOIN explanation_vocabulary AS v ON v.term = word_stem(w.word)
+  CROSS JOIN totals AS c
+  GROUP BY v.term_number
+),
+found AS (
+  SELECT
+    r.explanation_number,
+    sum(a.weight * 2.2 * r.n_in_text / (r.n_in_text + 1.2 * (0.25 + 0.75 * r.n_words / a.mean_words))) AS relevance
+  FROM explanation_terms AS r
+  INNER JOIN asked AS a USING (term_number)
+  GROUP BY r.explanation_number
+  UNION ALL
+  SELECT
+    t.explanation_number,
+    NULL AS relevance
+  FROM explanation_texts AS t
+  WHERE CASE how
+    WHEN 'regex' THEN regexp_matches(t.explanation, CASE WHEN how = 'regex' THEN text ELSE '' END)
+    WHEN 'words' THEN false
+    ELSE error('how must be words or regex')
+  END
+),
+best AS (
+  SELECT
+    t.explanation_number,
+    f.relevance
+  FROM found AS f
+  INNER JOIN explanation_texts AS t USING (explanation_number)
+  WHERE (model IS NULL OR t.model = model)
+    AND (component IS NULL OR t.component = component)
+    AND (layer IS NULL OR t.layer = layer)
+    AND (min_score IS NULL OR t.score >= min_score)
+    AND (origin IS NULL OR t.origin = origin)
+    AND (explainer IS NULL OR t.explainer = explainer)
+    AND (score_kind IS NULL OR t.score_kind = score_kind)
+  ORDER BY
+    f.relevance DESC,
+    t.score DESC NULLS LAST,
+    t.model,
+    t.component,
+    t.layer,
+    t.unit,
+    t.dataset,
+    t.rank
+  LIMIT k
+)
+SELECT
+  row_number() OVER (
+    ORDER BY
+      b.relevance DESC, t.score DESC NULLS LAST, t.model, t.component, t.layer, t.unit, t.dataset, t.rank
+  ) - 1 AS rank,
+  t.model,
+  t.component,
+  t.layer,
+  t.unit,
+  concat_ws('/', t.model, t.component, t.layer, t.unit) AS unit_id,
+  b.relevance,
+  t.explanation,
+  t.score,
+  t.score_kind,
+  t.explainer,
+  t.origin,
+  t.created_at,
+  t.dataset,
+  t.rank AS explanation_rank
+FROM best AS b
+INNER JOIN explanation_texts AS t USING (explanation_number)
+ORDER BY rank;
+
+COMMENT ON MACRO TABLE search_explanations IS 'The k explanations (all, with k := NULL) that have some of the words asked for, ranked from 0 by BM25 (k1 1.2, b 0.75; each word asked for counts once, however often it is said) over their stems (see split_words and word_stem); how much a word weighs follows from all explanations of the lake, so no filter changes relevance. With how := ''regex'', those in which the regular expression of RE2 matches, by score. Equal ones stand by score, then in the order of model, component, layer, unit, dataset and rank. min_score leaves out explanations without a score.';

@@ -1,0 +1,5 @@
+-- One row is: no row; the words of a text, in order
+-- From: the text
+CREATE MACRO split_words(text) AS regexp_extract_all(lower(strip_accents(text)), '[\p{L}\p{N}]+');
+
+COMMENT ON MACRO split_words IS 'The words of a text: runs of letters and digits, in lower case and without accents. So an apostrophe or a hyphen parts two words.';

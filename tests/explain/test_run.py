@@ -1,0 +1,415 @@
+"""Runs against a server that answers by rule: what is kept, what is paid, and what stops a run or goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import warehouse
+import warehouse.explain_run_cli  # noqa: F401  (registers the command)
+from tests.explain.lakes import DEAD, EMPTY, LATENT
+from tests.explain.rule_server import RuleServer, serve_rules
+from tests.sql.lakes import LATENTS
+from warehouse import cli
+from warehouse.catalogue import build_catalogue
+from warehouse.errors import QueryError, WarehouseError
+from warehouse.explain.budget import Prices
+from warehouse.explain.endpoint import Endpoint
+from warehouse.explain.jobs import SplitOptions
+from warehouse.explain.run import RunSummary, open_run
+from warehouse.explain.run_plan import RunOptions, check_options, plan_run
+from warehouse.lake import Lake
+
+KEY = "sk-a-key-that-must-stay-secret"
+EXPLAINER = "warehouse.explain.explainers:OpenAIExplainer"
+SIMULATION = "warehouse.explain.simulation:SimulationScorer"
+WHERE = f"model || '/' || component = '{LATENTS}'"
+"""Seven latents, of which one is dead and one has no records."""
+N_FIT = 5
+N_REQUESTS = N_FIT * 9
+"""An explanation and eight simulations each."""
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[RuleServer]:
+    with serve_rules() as server:
+        yield server
+
+
+@pytest.fixture
+def server(served: RuleServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[RuleServer]:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    yield served
+    served.forget()
+    served.key, served.delay = None, 0.0
+
+
+@pytest.fixture(scope="module")
+def copied_lake(tmp_path_factory: pytest.TempPathFactory, job_lake: Lake) -> Lake:
+    lake = Lake(shutil.copytree(job_lake.root, tmp_path_factory.mktemp("run") / "lake"))
+    build_catalogue(lake)
+    return lake
+
+
+@pytest.fixture
+def lake(copied_lake: Lake) -> Lake:
+    """A copy of the lake of jobs without answers, that a run may write to; its catalogue may know of earlier ones."""
+    for name in ("answers", "completions"):
+        shutil.rmtree(Path(copied_lake.root, name), ignore_errors=True)
+    return copied_lake
+
+
+@pytest.fixture
+def options(server: RuleServer) -> RunOptions:
+    endpoint = Endpoint("rule-1", server.url, attempts=2, backoff_seconds=0.01, concurrency=4)
+    return RunOptions(endpoint, EXPLAINER, (SIMULATION,), SplitOptions(n=2))
+
+
+def explain(lake: Lake, options: RunOptions, where: str = WHERE, limit: int | None = None) -> RunSummary:
+    """Run without Prefect."""
+
+    async def run() -> RunSummary:
+        with warehouse.open(lake.root) as reader:
+            plan = plan_run(reader, where, options, limit)
+            async with open_run(reader, plan, options, lambda _: None) as under_way:
+                for batch in plan.batches():
+                    await under_way.do_batch(batch)
+                return under_way.summarise()
+
+    return asyncio.run(run())
+
+
+def read_answers(lake: Lake) -> pl.DataFrame:
+    answers = pl.read_parquet(Path(lake.root, "answers", "*.parquet"))
+    unit_id = pl.concat_str("model", "component", pl.col("layer").cast(str), pl.col("unit").cast(str), separator="/")
+    return answers.with_columns(unit_id=unit_id).sort("unit_id", "created_at")
+
+
+def read_everything(lake: Lake) -> str:
+    """Give all that a lake's explanation tables and names say, decompressed, and the bytes of its catalogue."""
+    texts = [str(path) for path in Path(lake.root).rglob("*")]
+    for path in [*Path(lake.root, "answers").rglob("*.parquet"), *Path(lake.root, "completions").rglob("*.parquet")]:
+        texts.append(repr(pl.read_parquet(path, hive_partitioning=False).rows()))
+    return "\n".join([*texts, lake.catalogue_path.read_bytes().decode("latin-1")])
+
+
+def test_every_unit_has_a_row_with_an_explanation_and_scores_or_with_the_reason_why_not(
+    lake: Lake, server: RuleServer, options: RunOptions
+) -> None:
+    summary = explain(lake, replace(options, prices=Prices(1.0, 2.0)))
+    assert summary.tally.statuses == {"ok": N_FIT, "unfit": 2}
+    assert summary.tally.n_asked == len(server.requests) == len({request.question for request in server.requests})
+    answers = read_answers(lake)
+    assert answers.height == 7
+    fit = answers.filter(pl.col("status") == "ok")
+    assert fit["explanation"].to_list() == ['the tokens " cat"'] * N_FIT
+    assert fit["explainer"].unique().to_list() == ["openai/rule-1"]
+    assert all(scores[0]["score"] > 0.7 for scores in fit["scores"])
+    assert fit["prompt_tokens"].sum() == summary.spent.prompt_tokens > 0
+    assert fit["completion_tokens"].sum() == summary.spent.completion_tokens > 0
+    assert fit["cost"].sum() == pytest.approx(summary.cost)
+    assert summary.cost == (summary.spent.prompt_tokens + 2 * summary.spent.completion_tokens) / 1e6
+    unfit = {row["unit_id"]: row["error"] for row in answers.filter(pl.col("status") == "unfit").to_dicts()}
+    assert set(unfit) == {str(DEAD), str(EMPTY)}
+    assert "has 0 and 0" in unfit[str(EMPTY)]
+
+
+def test_a_second_run_does_and_asks_nothing_and_one_by_force_pays_nothing(
+    lake: Lake, server: RuleServer, options: RunOptions
+) -> None:
+    explain(lake, options)
+    server.forget()
+    again = explain(lake, options)
+    assert (again.n_units, again.n_done_before, server.requests) == (0, 7, [])
+    forced = explain(lake, replace(options, force=True))
+    assert (forced.tally.n_asked, server.requests) == (0, [])
+    assert forced.tally.statuses == {"ok": N_FIT, "unfit": 2}
+    answers = read_answers(lake).filter(pl.col("status") == "ok")
+    assert answers.height == 2 * N_FIT
+    assert answers.n_unique(["unit_id", "explanation", "prompt_tokens"]) == N_FIT
+
+
+def test_a_run_with_other_options_is_another_run_but_not_one_elsewhere_or_faster(
+    lake: Lake, options: RunOptions
+) -> None:
+    explain(lake, replace(options, scorers=()), limit=2)
+    done = replace(options, scorers=())
+    faster = replace(done, endpoint=replace(done.endpoint, base_url="http://other/v1", concurrency=1))
+    others = [
+        options,
+        replace(done, endpoint=replace(done.endpoint, model="rule-2")),
+        replace(done, splits=SplitOptions(n=1)),
+        replace(done, origin="lab"),
+    ]
+    with warehouse.open(lake.root) as reader:
+        assert plan_run(reader, WHERE, faster).n_done == 2
+        assert [plan_run(reader, WHERE, other).n_done for other in others] == [0, 0, 0, 0]
+
+
+def test_one_request_that_is_refused_or_too_long_is_its_units_row_and_the_rest_goes_on(
+    lake: Lake, server: RuleServer, options: RunOptions
+) -> None:
+    alone = replace(options, scorers=(), endpoint=replace(options.endpoint, concurrency=1))
+    server.play("refusal")
+    server.play("context")
+    server.play("malformed", 2)
+    server.play("empty")
+    summary = explain(lake, alone)
+    assert summary.tally.statuses == {"refused": 1, "failed": 3, "ok": 1, "unfit": 2}
+    errors = read_answers(lake).filter(pl.col("status").is_in(["refused", "failed"]))["error"].to_list()
+    assert [error.split(":")[0] for error in errors] == [
+        "the model declines",
+        "the prompt is longer than the model takes",
+        "no answer after 2 attempts",
+        "the answer has no choices",
+    ]
+    again = explain(lake, alone)
+    assert (again.n_done_before, again.tally.statuses) == (4, {"ok": 3})
+
+
+def test_an_explanation_whose_scorer_fails_is_kept_and_says_so_and_nothing_is_asked_twice(
+    lake: Lake, server: RuleServer, options: RunOptions, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        textwrap.dedent(
+            """
+            from warehouse.explain.chat import Message
+            from warehouse.explain.protocols import Score, UnusableAnswer
+
+            class Length:
+                name = "length"
+                def prompts(self, job, explanation):
+                    return []
+                async def score(self, job, explanation, chat):
+                    return (Score("length", float(len(explanation)), n=1),)
+
+            class Broken(Length):
+                async def score(self, job, explanation, chat):
+                    for _ in range(2):
+                        await chat.complete([Message("user", "well?")], max_tokens=5)
+                    raise UnusableAnswer("no idea")
+
+            class Other(Length):
+                async def score(self, job, explanation, chat):
+                    return (Score("length", -1.0, n=1), Score("other", 2.0, n=1))
+            """
+        )
+    )
+    explain(lake, replace(options, scorers=tuple(f"{file}:{name}" for name in ("Length", "Broken", "Other"))), limit=1)
+    (row,) = read_answers(lake).to_dicts()
+    assert (row["status"], row["error"]) == ("ok", "no idea")
+    length = float(len('the tokens " cat"'))
+    assert [(score["score_kind"], score["score"]) for score in row["scores"]] == [("length", length), ("other", 2.0)]
+    assert [request.question for request in server.requests[1:]] == ["well?"]
+
+
+def test_what_stops_a_run_leaves_what_was_done_and_the_next_run_pays_for_nothing_twice(
+    lake: Lake, server: RuleServer, options: RunOptions
+) -> None:
+    budgeted = replace(options, tokens=5000)
+    stopped = explain(lake, budgeted)
+    assert stopped.stopped_by is not None
+    assert stopped.stopped_by.startswith("stopped by --max-tokens-total: ")
+    assert 0 < stopped.spent.tokens <= 5000
+    paid = stopped.tally.n_asked
+    assert paid == len(server.requests)
+    rows = read_answers(lake).to_dicts()
+    assert {row["status"] for row in rows} <= {"ok", "unfit", "over_budget"}
+    assert all(row["error"].startswith("stopped by") for row in rows if row["status"] == "over_budget")
+    rest = explain(lake, options)
+    assert rest.stopped_by is None
+    assert rest.tally.n_asked + paid == len(server.requests) == N_REQUESTS
+    assert len({request.question for request in server.requests}) == N_REQUESTS
+    done = read_answers(lake).filter(pl.col("status") == "ok")
+    assert done["unit_id"].n_unique() == done.height == N_FIT
+
+
+def test_an_endpoint_that_goes_down_stops_the_run_and_nothing_that_was_paid_for_is_asked_again(
+    lake: Lake, server: RuleServer, options: RunOptions
+) -> None:
+    closing: list[asyncio.Task[None]] = []
+
+    def answer(messages: list[dict[str, str]]) -> str:
+        if len(server.requests) >= 7 and not closing:
+            closing.append(server._loop.create_task(server._close()))
+        return by_rule(messages)
+
+    by_rule, server.answer = server.answer, answer
+    try:
+        hasty = replace(options.endpoint, patience_seconds=0.1, timeout_seconds=2)
+        summary = explain(lake, replace(options, endpoint=hasty))
+    finally:
+        server.answer = by_rule
+        server.come_back()
+    assert summary.stopped_by is not None
+    assert "has answered nothing for" in summary.stopped_by
+    answered = summary.tally.n_asked
+    assert 0 < answered < 20
+    server.forget()
+    rest = explain(lake, options)
+    assert rest.tally.n_asked == len(server.requests) == N_REQUESTS - answered
+    done = read_answers(lake).filter(pl.col("status") == "ok")
+    assert done["unit_id"].n_unique() == done.height == N_FIT
+
+
+RUN_ALONE = """
+import sys
+from pathlib import Path
+from tests.explain.test_run import EXPLAINER, SIMULATION, explain
+from warehouse.explain.endpoint import Endpoint
+from warehouse.explain.jobs import SplitOptions
+from warehouse.explain.run_plan import RunOptions
+from warehouse.lake import Lake
+explain(Lake(sys.argv[1]), RunOptions(Endpoint("rule-1", sys.argv[2], concurrency=2), EXPLAINER, (SIMULATION,), SplitOptions(n=2)))
+"""  # noqa: E501
+
+
+def test_a_run_that_is_killed_loses_at_most_what_was_in_flight_and_pays_for_nothing_twice(
+    lake: Lake, server: RuleServer, options: RunOptions
+) -> None:
+    server.delay = 0.05
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN_ALONE, lake.root, server.url], cwd=Path(__file__).parents[2], start_new_session=True
+    )
+    try:
+        while len(server.requests) < 13:
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    server.delay = 0.0
+    summary = explain(lake, options)
+    counts = Counter(request.question for request in server.requests)
+    asked_twice = sum(n - 1 for n in counts.values())
+    assert asked_twice <= 2  # two at once
+    assert summary.tally.n_known >= 13 - 2 - 1
+    done = read_answers(lake).filter(pl.col("status") == "ok")
+    assert done["unit_id"].n_unique() == done.height == N_FIT
+
+
+def test_a_wrong_condition_and_a_plugin_that_is_not_there_are_refused_before_anything_is_asked(
+    lake: Lake, server: RuleServer, options: RunOptions
+) -> None:
+    with pytest.raises(QueryError, match="layr"):
+        explain(lake, options, "layr = 0")
+    with pytest.raises(WarehouseError, match="no explainer is called 'nobody'"):
+        explain(lake, replace(options, explainer="nobody"))
+    with pytest.raises(WarehouseError, match="^a budget needs prices: "):
+        check_options(replace(options, money=1.0))
+    assert server.requests == []
+
+
+# the command and the flow ---------------------------------------------------------------------------------------------
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(
+    lake: Lake, server: RuleServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Run]:
+    """Run the command; gives its exit code, stdout and stderr."""
+    before = dict(os.environ)
+
+    def run_command(*given: str) -> tuple[int, str, str]:
+        what = ["--where", WHERE, "--model", "rule-1", "--base-url", server.url, "--lake", lake.root, "--n", "2"]
+        arguments = ["warehouse", "explain", "run", "--explainer", EXPLAINER, "--attempts", "1", *what, *given]
+        monkeypatch.setattr(sys, "argv", arguments)
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as e:
+            code = int(e.code or 0)
+        return code, *capfd.readouterr()
+
+    yield run_command
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_the_command_explains_scores_and_catalogues_and_its_key_is_nowhere(
+    run: Run, lake: Lake, server: RuleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_KEY", KEY)
+    server.key = KEY
+    priced = ["--price-in", "0.5", "--price-out", "1.5", "--budget", "1"]
+    code, out, err = run("--score", SIMULATION, "--key-env", "LAB_KEY", "--debug", *priced)
+    assert (code, out) == (0, "")
+    assert "units: 5 ok, 0 failed, 0 refused, 2 unfit, 0 over budget; 0 done before, 0 left" in err
+    assert f"answers: {len(server.requests)} paid for, 0 known from before; " in err
+    assert ", cost 0.0" in err
+    query = err.partition('warehouse sql "')[2].partition('" --lake')[0]
+    with warehouse.open(lake.root) as reader:
+        found = reader.sql(query)
+    assert found["unit_id"].n_unique() == found.height == N_FIT
+    assert found.filter(pl.col("score") > 0.7).height == N_FIT
+    assert KEY not in out + err + read_everything(lake)
+
+
+def test_a_wrong_key_is_one_line_and_shows_itself_neither_in_a_traceback_nor_in_the_lake(
+    run: Run, lake: Lake, server: RuleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server.key = "another"
+    code, out, err = run("--debug")
+    assert code == 1
+    assert "Traceback" in err
+    last = err.splitlines()[-1]
+    assert last.startswith(f"error: {server.url} refuses the key in OPENAI_API_KEY (401); what was done is kept")
+    assert KEY not in out + err + read_everything(lake)
+    assert "openai" not in err.replace("OPENAI_API_KEY", "")
+
+
+def test_a_dry_run_prints_the_first_units_prompts_and_an_estimate_and_asks_nothing(
+    run: Run, lake: Lake, server: RuleServer
+) -> None:
+    code, out, err = run("--dry-run", "--score", SIMULATION, "--price-in", "1", "--price-out", "1")
+    assert (code, server.requests) == (0, [])
+    assert out.startswith(f"=== openai: {LATENT}, at most ")
+    assert "\n cat\t10\n" in out
+    n_requests = N_FIT * (1 + out.count("=== simulation: "))
+    assert n_requests > N_FIT
+    assert f"7 units, 0 done before; from the prompts of 7, 2 of them without enough records: {n_requests} req" in err
+    assert ", at most 0.0" in err
+    assert not Path(lake.root, "answers").exists()
+    assert not Path(lake.root, "completions").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "line"),
+    [
+        (["--budget", "1"], 1, "error: a budget needs prices: give --price-in and --price-out"),
+        (["--price-in", "1"], 2, "prices come in pairs"),
+        (["--score", "nobody"], 1, "error: no scorer is called 'nobody'"),
+        (["--key-env", "NOT_SET"], 1, "error: the environment variable NOT_SET holds no key"),
+        (
+            ["--base-url", "http://me:word@host/v1"],
+            1,
+            "error: a base URL has no password and no query: give http://host",
+        ),
+        (["--where", "1 = (SELECT"], 1, "error: the condition '1 = (SELECT'"),
+        (["--where", "layer = 99"], 1, "fulfils the condition 'layer = 99'"),
+    ],
+)
+def test_what_cannot_be_run_is_said_in_a_line(
+    run: Run, server: RuleServer, given: list[str], code: int, line: str
+) -> None:
+    found, _, err = run(*given)
+    assert found == code
+    assert line in err
+    assert server.requests == []

@@ -1,0 +1,1 @@
+"""Explanation jobs: a unit's examples in splits, given to the tools that explain units, and what they answer."""

@@ -1,0 +1,147 @@
+"""Files of rows, read a row at a time: lines of JSON, lists in JSON, CSV; any of them may be packed with gzip."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, TypeAlias, cast
+
+from warehouse.decode.describe import describe
+from warehouse.decode.json import load_json
+from warehouse.errors import MalformedFile, WarehouseError
+from warehouse.explain.importing.options import Fields
+from warehouse.records import LIMITS
+
+Row: TypeAlias = tuple[str, Fields | str]
+"""Where a row is, and what it holds, or why that cannot be read."""
+
+LONGEST_LINE = LIMITS.file_bytes
+"""Bytes of one line, or of a list in one JSON text."""
+_HEAD = 65_536
+"""Bytes by which a text of several lines is known."""
+_GZIP = b"\x1f\x8b"
+_MARK = b"\xef\xbb\xbf"
+
+
+class ImportFailure(WarehouseError):
+    """Nothing could be imported; the message says why."""
+
+
+@contextmanager
+def open_packed(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading, unpacked if it is packed with gzip."""
+    with path.open("rb") as stream:
+        is_packed = stream.read(2) == _GZIP
+        stream.seek(0)
+        if not is_packed:
+            yield stream
+            return
+        with gzip.open(stream) as unpacked:
+            yield cast(BinaryIO, unpacked)
+
+
+def read_start(path: Path) -> bytes:
+    """Give the first line that is not empty, or the first bytes of one that is too long.
+
+    Raises:
+        ImportFailure: the file cannot be read.
+    """
+    try:
+        with open_packed(path) as stream:
+            for line in iter(lambda: stream.readline(LONGEST_LINE), b""):
+                if stripped := line.removeprefix(_MARK).strip():
+                    return stripped
+    except (OSError, EOFError, zlib.error) as e:
+        raise ImportFailure(f"cannot read {path}: {e}") from e
+    return b""
+
+
+def read_head(path: Path) -> bytes:
+    """Give the first bytes of a file that `read_start` could read."""
+    with open_packed(path) as stream:
+        return stream.read(_HEAD)
+
+
+def iterate_json(path: Path) -> Iterator[Row]:
+    """Give the objects of a file: one a line, one in all, or a list of them."""
+    start = read_start(path)
+    if start.startswith(b"[") or (start.startswith(b"{") and not start.endswith(b"}")):
+        yield from _iterate_whole(path)
+        return
+    for where, line in _iterate_lines(path):
+        if isinstance(line, str):
+            yield where, line
+        elif line.strip():
+            yield where, _load_object(line.strip())
+
+
+def iterate_csv(path: Path) -> Iterator[Row]:
+    """Give the rows of a CSV or TSV file with a header, by column; bytes that are no UTF-8 read as U+FFFD."""
+    is_tabbed = b"\t" in read_start(path) and b"," not in read_start(path)
+    faults: list[Row] = []
+
+    def decode() -> Iterator[str]:
+        for where, line in _iterate_lines(path):
+            if isinstance(line, str):
+                faults.append((where, line))
+            else:
+                yield line.decode("utf-8", "replace")
+
+    rows = csv.DictReader(decode(), delimiter="\t" if is_tabbed else ",")
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            break
+        except csv.Error as e:
+            yield f"{path}:{rows.line_num}", f"broken CSV: {e}"
+            continue
+        if None in row:
+            yield f"{path}:{rows.line_num}", "more columns than the header has"
+            continue
+        yield f"{path}:{rows.line_num}", {name: value for name, value in row.items() if value not in (None, "")}
+    yield from faults
+
+
+def _iterate_whole(path: Path) -> Iterator[Row]:
+    with open_packed(path) as stream:
+        data = stream.read(LONGEST_LINE + 1)
+    if len(data) > LONGEST_LINE:
+        yield str(path), f"one JSON text of more than {LONGEST_LINE:,} bytes: write an object a line"
+        return
+    try:
+        value = load_json(data, LIMITS)
+    except MalformedFile as e:
+        yield str(path), str(e)
+        return
+    for i, item in enumerate(value if isinstance(value, list) else [value]):
+        yield f"{path}[{i}]", item if isinstance(item, dict) else f"{describe(item)}, not a JSON object"
+
+
+def _load_object(line: bytes) -> Fields | str:
+    try:
+        value = load_json(line, LIMITS)
+    except MalformedFile as e:
+        return str(e)
+    return value if isinstance(value, dict) else f"{describe(value)}, not a JSON object"
+
+
+def _iterate_lines(path: Path) -> Iterator[tuple[str, bytes | str]]:
+    """Give the lines of a file with their numbers from 1; of one that is too long, that it is."""
+    try:
+        with open_packed(path) as stream:
+            number = 0
+            while line := stream.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    while not line.endswith(b"\n") and (line := stream.readline(LONGEST_LINE)):
+                        pass
+                    yield f"{path}:{number}", f"a line of more than {LONGEST_LINE:,} bytes"
+                    continue
+                yield f"{path}:{number}", line.removeprefix(_MARK) if number == 1 else line
+    except (OSError, EOFError, zlib.error) as e:
+        yield str(path), f"cannot be read to its end: {e}"

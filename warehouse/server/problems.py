@@ -1,0 +1,80 @@
+"""Errors as answers: a problem document (RFC 9457) for programs, a page for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from warehouse.errors import LakeError, QueryError, UnknownDataset, UnknownUnit, WarehouseError
+from warehouse.server.sandbox import SandboxBusy
+
+RETRY_SECONDS = 2
+_STALE = "warehouse catalogue"
+"""What an error names where a part was replaced and the catalogue not yet."""
+
+
+def problem(
+    status: int, detail: str, headers: Mapping[str, str] | None = None, instance: str | None = None, **more: object
+) -> Response:
+    """Make a problem document.
+
+    Args:
+        status: of HTTP.
+        detail: what is wrong here, for a person.
+        headers: further headers.
+        instance: path of the request.
+        more: further members, for programs.
+    """
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    if instance is not None:
+        body["instance"] = instance
+    headers = {"Cache-Control": "no-store", **(headers or {})}
+    return Response(orjson.dumps(body | more), status, headers, "application/problem+json")
+
+
+def status_of(error: WarehouseError) -> int:
+    """Say which status an error of the warehouse is."""
+    match error:
+        case UnknownUnit() | UnknownDataset():
+            return HTTPStatus.NOT_FOUND
+        case SandboxBusy() | LakeError():
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        case QueryError() if _STALE in str(error):
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        case _:
+            return HTTPStatus.BAD_REQUEST
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer every error of an app so."""
+
+    @app.exception_handler(WarehouseError)
+    async def answer_warehouse(request: Request, error: WarehouseError) -> Response:
+        status = status_of(error)
+        headers = {"Retry-After": str(RETRY_SECONDS)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+        return _answer(request, status, str(error), headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def answer_invalid(request: Request, error: RequestValidationError) -> Response:
+        places = [(".".join(map(str, e["loc"][1:])), e["msg"]) for e in error.errors()]
+        detail = "; ".join(f"{name}: {message}" for name, message in places)
+        return _answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, {})
+
+    @app.exception_handler(HTTPException)
+    async def answer_http(request: Request, error: HTTPException) -> Response:
+        return _answer(request, error.status_code, error.detail, error.headers or {})
+
+    @app.exception_handler(Exception)
+    async def answer_unforeseen(request: Request, error: Exception) -> Response:
+        # The web server logs the error itself; who asks is not told what is inside.
+        return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "the server met an error: see its log", {})
+
+
+def _answer(request: Request, status: int, detail: str, headers: Mapping[str, str]) -> Response:
+    return problem(status, detail, headers, request.url.path)
