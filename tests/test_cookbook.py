@@ -52,13 +52,7 @@ def test_every_macro_of_a_question_is_in_the_cookbook(demo: tuple[Path, str]) ->
         ).fetchall()
     # Others are made of these.
     made_of = {"pair_scores", "context_matches", "context_hits", "component_profiles", "unit_profile", "unit_pairs"}
-    made_of |= {
-        "splits",
-        "search_explanations",
-        "nearest_explanations",
-        "split_words",
-        "word_stem",
-    }  # of docs/explain.md
+    made_of |= {"splits", "search_explanations", "nearest_explanations"}  # asked in docs/explain.md
     made_of |= {"top_units_by_side"}
     alike = {"near_tokens", "top_units_by_query", "pair_map"}  # a neighbour's question, or a picture's figures
     assert {name for (name,) in macros if f"{name}(" not in page} == made_of | alike
