@@ -31,6 +31,8 @@ N_STEPS = 5
 """Moves of a shard's parts, and the removal of its old commit."""
 
 Rows: TypeAlias = list[dict[str, Any]]
+Run: TypeAlias = Callable[..., tuple[int, str, str]]
+"""Runs a command; gives its exit code, stdout and stderr."""
 
 
 @dataclass(frozen=True)

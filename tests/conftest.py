@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.builds import XL, Mirror, build
+from tests.builds import XL, Mirror, Run, build
+from warehouse import cli
 from warehouse.catalogue import build_catalogue
 from warehouse.datasets import activation_datasets
 from warehouse.lake import Lake
@@ -125,3 +126,21 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def xl_tree(tmp_path: Path, xl_mirror: Mirror) -> Path:
     """A copy of the XL mirror that a test may change."""
     return Path(shutil.copytree(xl_mirror.root, tmp_path / "tree"))
+
+
+@pytest.fixture
+def run(built_lake: Lake, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command on the built lake; gives its exit code, stdout and stderr."""
+    monkeypatch.setenv("WAREHOUSE_LAKE", built_lake.root)
+
+    def run_command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["warehouse", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as e:
+            code = int(e.code or 0)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run_command

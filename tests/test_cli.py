@@ -7,13 +7,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from tests.builds import Mirror, build
+from tests.builds import Mirror, Run, build
 from warehouse import cli
 from warehouse.catalogue import build_catalogue
 from warehouse.lake import Lake
@@ -22,25 +21,6 @@ from warehouse.output import printable
 
 UNIT = "gpt2-xl/mlp_post_act/0/0"
 HEAD = "gpt2-small/attn_write_norm/0/0"
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(built_lake: Lake, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command on the built lake; gives its exit code, stdout and stderr."""
-    monkeypatch.setenv("WAREHOUSE_LAKE", built_lake.root)
-
-    def run_command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["warehouse", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as e:
-            code = int(e.code or 0)
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run_command
 
 
 def test_top_ranks_units_of_every_component_that_the_token_was_planted_in(run: Run) -> None:

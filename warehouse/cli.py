@@ -11,6 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from warehouse import questions_cli
+from warehouse.cli_options import (
+    DEFAULT_LAKE,
+    ComponentOption,
+    FormatOption,
+    LakeOption,
+    ModelOption,
+    QuietOption,
+    UnitArgument,
+)
 from warehouse.datasets import PUBLIC_BUCKET
 from warehouse.errors import WarehouseError
 from warehouse.explain_cli import explain_app
@@ -24,8 +34,6 @@ from warehouse.search_cli import search
 from warehouse.serve_cli import serve
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from flows.shards import BuildSummary
     from warehouse.plan import Selection
     from warehouse.reader import LakeReader
@@ -49,14 +57,10 @@ app = typer.Typer(
 export_app = typer.Typer(no_args_is_help=True, help="Give data out in the forms that other tools take.")
 app.add_typer(export_app, name="export")
 app.add_typer(plot_app, name="plot")
-app.command()(serve)
-app.command()(search)
 explain_app.command()(run)
 explain_app.add_typer(import_app)
 app.add_typer(explain_app, name="explain")
 
-LakeOption = Annotated[str, typer.Option("--lake", envvar="WAREHOUSE_LAKE", help="Folder or URL of the lake.")]
-FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
 Datasets = Annotated[
     list[str], typer.Argument(metavar="DATASET ...", help="model/component, or a model for all of its activations.")
 ]
@@ -92,11 +96,6 @@ TimeoutOption = Annotated[float, typer.Option(min=0.1, help="Seconds that the so
 PatienceOption = Annotated[
     float, typer.Option(min=0, help="Seconds to wait for a source that answers nobody, before the build stops.")
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
-ModelOption = Annotated[str | None, typer.Option(help="Only units of this model.")]
-ComponentOption = Annotated[str | None, typer.Option(help="Only units of this component.")]
-LayerOption = Annotated[int | None, typer.Option(help="Only units of this layer.")]
-DEFAULT_LAKE = "lake"
 FETCH = FetchOptions()
 
 
@@ -284,96 +283,22 @@ def status(
         _note("more: warehouse sql \"SELECT unit_id, status, error FROM files WHERE status IN ('rejected', 'failed')\"")
 
 
-@app.command()
-def top(
-    token: Annotated[str, typer.Argument(help="A token exactly as in the text: most words begin with a space.")],
-    key: Annotated[str | None, typer.Option(help="Rank by the pair: TOKEN attends to this token.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Rows at most.")] = 20,
-    model: ModelOption = None,
-    component: ComponentOption = None,
-    layer: LayerOption = None,
-    by: Annotated[
-        str, typer.Option(help="max, mean, relative or share; for pairs max, mean, relative or abs.")
-    ] = "max",
-    lake: LakeOption = DEFAULT_LAKE,
-    form: FormatOption = Format.table,
-) -> None:
-    """Rank the units that respond to a token (or to a pair of tokens), over all components at once.
-
-    Example: warehouse top " Avengers" --by share
-    """
-    with _open(lake) as reader:
-        found = _rank(reader, token, key, k, model, component, layer, by)
-        if found.is_empty():
-            from warehouse.absence import describe_gap, is_per_pair
-
-            if key is None and is_per_pair(reader.sql, component):
-                raise WarehouseError(f"{component} is per token pair: name the key token too, with --key")
-            gap = describe_gap(reader.sql, model, component, layer)
-            raise WarehouseError(gap or _explain_nothing(reader, token, key, by))
-    emit(found, form)
-
-
-@app.command()
-def similar(
-    unit_id: Annotated[str, typer.Argument(help="model/component/layer/unit, as gpt2-small/mlp_post_act/5/131.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="Rows at most.")] = 20,
-    model: ModelOption = None,
-    component: ComponentOption = None,
-    layer: LayerOption = None,
-    lake: LakeOption = DEFAULT_LAKE,
-    form: FormatOption = Format.table,
-) -> None:
-    """Rank the units of any component that respond to the same tokens as a unit does.
-
-    Example: warehouse similar gpt2-small/mlp_post_act_ae_v1/5/16 --component mlp_post_act_ae_v4
-    """
-    from warehouse.absence import describe_gap, explain_no_twins
-
-    with _open(lake) as reader:
-        shown = reader.show_similar(unit_id, k, model, component, layer)
-        if shown.frame.is_empty():
-            gap = describe_gap(reader.sql, model, component, layer)
-            raise WarehouseError(gap or explain_no_twins(reader.sql, unit_id))
-    if form is Format.table:
-        console().print(shown)
-    else:
-        emit(shown.frame, form)
-
-
-@app.command()
-def contexts(
-    pattern: Annotated[str, typer.Argument(help="What the text holds.")],
-    how: Annotated[str, typer.Option(help="phrase (whole tokens), substring or regex.")] = "phrase",
-    k: Annotated[int, typer.Option("-k", min=1, help="Rows at most.")] = 20,
-    model: ModelOption = None,
-    component: ComponentOption = None,
-    layer: LayerOption = None,
-    lake: LakeOption = DEFAULT_LAKE,
-    form: FormatOption = Format.table,
-) -> None:
-    """Find texts, and the units that fire inside the match, strongest first.
-
-    Example: warehouse contexts "the capital of" --component mlp_post_act
-    """
-    from warehouse.absence import describe_gap, explain_no_context
-
-    asked = (pattern, how, k, model, component, layer)
-    with _open(lake) as reader:
-        shown = reader.show_contexts(*asked) if form is Format.table else None  # type: ignore[arg-type]
-        found = shown.frame if shown else reader.contexts(*asked)  # type: ignore[arg-type]
-        if found.is_empty():
-            gap = describe_gap(reader.sql, model, component, layer)
-            raise WarehouseError(gap or explain_no_context(reader.sql, pattern, how, component))
-    if shown:
-        console().print(shown)
-    else:
-        emit(found, form)
+for question in (
+    questions_cli.top,
+    questions_cli.tokens,
+    questions_cli.contexts,
+    questions_cli.similar,
+    questions_cli.match,
+    questions_cli.coactive,
+    questions_cli.head,
+    search,
+):
+    app.command()(question)
 
 
 @app.command()
 def unit(
-    unit_id: Annotated[str, typer.Argument(help="model/component/layer/unit, as gpt2-small/mlp_post_act/5/131.")],
+    unit_id: UnitArgument,
     k: Annotated[int, typer.Option("-k", min=0, help="Records of each section, and top tokens.")] = 5,
     lake: LakeOption = DEFAULT_LAKE,
     form: FormatOption = Format.table,
@@ -382,13 +307,11 @@ def unit(
 
     JSON is the NeuronRecord as its file had it; CSV and Parquet are its records.
     """
-    from warehouse.terminal import show_unit
-
     with _open(lake) as reader:
         if form is Format.json:
             sys.stdout.buffer.write(reader.neuron_record(unit_id).to_json() + b"\n")
         elif form is Format.table:
-            show_unit(reader, unit_id, k, console())
+            console().print(reader.show(unit_id, k))
         else:
             reader.unit(unit_id)
             emit(reader.records(unit_id), form)
@@ -432,6 +355,9 @@ def check(lake: LakeOption = DEFAULT_LAKE, form: FormatOption = Format.table) ->
             _note(f"{result.name}: {row}")
     if any(result.n_failing for result in results):
         raise typer.Exit(1)
+
+
+app.command()(serve)
 
 
 @app.command()
@@ -494,34 +420,6 @@ def _open(lake: str) -> LakeReader:
     import warehouse
 
     return warehouse.open(lake)
-
-
-def _rank(
-    reader: LakeReader,
-    token: str,
-    key: str | None,
-    k: int,
-    model: str | None,
-    component: str | None,
-    layer: int | None,
-    by: str,
-) -> pl.DataFrame:
-    if key is None:
-        return reader.top_units(token, k, model, component, layer, by)  # type: ignore[arg-type]
-    return reader.top_units_by_pair(token, key, k, model, component, layer, by)  # type: ignore[arg-type]
-
-
-def _explain_nothing(reader: LakeReader, token: str, key: str | None, by: str) -> str:
-    """Say why a ranking is empty: only other units have the token, or not the figure to rank by, or none has it."""
-    from warehouse.absence import explain_no_units
-
-    what = repr(token) if key is None else f"{token!r} with key {key!r}"
-    if not _rank(reader, token, key, 1, None, None, None, by).is_empty():
-        return f"no unit of this --model, --component and --layer is active on {what}, but others are"
-    if not _rank(reader, token, key, 1, None, None, None, "max").is_empty():
-        why = "no random sample has it" if by == "mean" else "none of them has what it is divided by"
-        return f"units are active on {what}, but {why}: --by max ranks them"
-    return explain_no_units(reader.sql, [token] if key is None else [token, key], reader.near_tokens)
 
 
 def _select(layers: str | None, units: str | None) -> Selection:

@@ -13,7 +13,6 @@ from flows.runners import Runner
 from warehouse.mirror import FAMOUS_TOKEN, demo_spec, make_mirror
 from warehouse.output import render
 from warehouse.plan import Selection
-from warehouse.terminal import show_unit
 
 _UNIT = "gpt2-small/mlp_post_act_ae_v4/5/16"
 _EXPLAINED = "SELECT unit_id, explanation, score FROM explanations WHERE model = 'gpt2-xl' ORDER BY score DESC LIMIT 3"
@@ -60,7 +59,7 @@ def run_demo(folder: Path, workers: int, is_quiet: bool, console: Console) -> No
         _ask(console, f'warehouse top "{FAMOUS_TOKEN}" --by relative --lake {lake}')
         console.print(render(reader.top_units(FAMOUS_TOKEN, k=12, by="relative")))
         _ask(console, f"warehouse unit {_UNIT} -k 2 --lake {lake}")
-        show_unit(reader, _UNIT, 2, console)
+        console.print(reader.show(_UNIT, 2))
         _ask(console, f'warehouse sql "{_EXPLAINED}" --lake {lake}')
         console.print(render(reader.sql(_EXPLAINED)))
         _ask(console, f'warehouse top "{FAMOUS_TOKEN}" --key " France" -k 5 --lake {lake}')

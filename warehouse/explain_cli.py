@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from warehouse.cli_options import DEFAULT_LAKE, LakeOption, QuietOption
 from warehouse.output import printable
 
 
@@ -44,7 +45,6 @@ class ContrastKind(StrEnum):
 
 explain_app = typer.Typer(no_args_is_help=True, help="Feed tools that explain units, and take their answers back.")
 
-LakeOption = Annotated[str, typer.Option("--lake", envvar="WAREHOUSE_LAKE", help="Folder or URL of the lake.")]
 WhereOption = Annotated[
     str, typer.Option(metavar="SQL", help='Condition over the view units, as "layer = 5 AND n_top >= 20".')
 ]
@@ -60,7 +60,6 @@ ContrastOption = Annotated[
 ContrastSizeOption = Annotated[
     int, typer.Option("--n-contrast", min=1, help="Examples of each of the two contrast splits.")
 ]
-DEFAULT_LAKE = "lake"
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -79,7 +78,7 @@ def export(
         typer.Option(min=0, max=1, help="Part of a unit's largest activation below which it counts as inactive."),
     ] = 0.0,
     lake: LakeOption = DEFAULT_LAKE,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Write units as jobs for a tool that explains them. Run again, it does what is left.
 

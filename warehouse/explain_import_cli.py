@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from warehouse.cli_options import DEFAULT_LAKE, LakeOption
 from warehouse.errors import WarehouseError
 from warehouse.output import printable
 
@@ -26,8 +27,6 @@ class ImportForm(StrEnum):
 
 
 import_app = typer.Typer()
-
-LakeOption = Annotated[str, typer.Option("--lake", envvar="WAREHOUSE_LAKE", help="Folder or URL of the lake.")]
 
 
 @import_app.command(name="import")
@@ -51,7 +50,7 @@ def import_results(
         str | None, typer.Option(help="Of a Neuronpedia export: which sources are the dataset's, as res-jb.")
     ] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Make their embeddings too, for search by meaning.")] = False,
-    lake: LakeOption = "lake",
+    lake: LakeOption = DEFAULT_LAKE,
 ) -> None:
     """Take in explanations that others made. Run again, it adds nothing twice.
 
@@ -96,7 +95,7 @@ def import_results(
 
 
 @import_app.command(name="embed")
-def embed_texts(lake: LakeOption = "lake") -> None:
+def embed_texts(lake: LakeOption = DEFAULT_LAKE) -> None:
     """Make the embeddings that 'warehouse search --how meaning' compares, of explanations that have none yet."""
     from warehouse.explain.embed import embed_explanations
     from warehouse.lake import Lake

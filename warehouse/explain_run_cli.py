@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from warehouse.cli_options import DEFAULT_LAKE, LakeOption, QuietOption
 from warehouse.errors import WarehouseError
 from warehouse.explain.endpoint import OPENAI_URL, Endpoint
 from warehouse.explain_cli import (
-    DEFAULT_LAKE,
     ContrastKind,
     ContrastOption,
     ContrastSizeOption,
-    LakeOption,
     SamplerKind,
     SamplerOption,
     SeedOption,
@@ -80,7 +79,7 @@ def run(
         bool, typer.Option("--force", help="Go through units that are done too; what is paid for is not asked again.")
     ] = False,
     lake: LakeOption = DEFAULT_LAKE,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Explain units with a language model, and score the explanations. Run again, it does what is left.
 

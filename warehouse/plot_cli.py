@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from warehouse.cli_options import (
+    DEFAULT_LAKE,
+    ComponentOption,
+    LakeOption,
+    LayerOption,
+    ModelOption,
+    UnitArgument,
+)
 from warehouse.errors import WarehouseError
 from warehouse.output import printable
 
@@ -44,17 +52,9 @@ class SectionKind(StrEnum):
 
 plot_app = typer.Typer(no_args_is_help=True, help="Draw units, tokens and layers as PNG or SVG.")
 
-LakeOption = Annotated[str, typer.Option("--lake", envvar="WAREHOUSE_LAKE", help="Folder or URL of the lake.")]
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="File to write, .png or .svg; by default a .png here, named for the plot.")
 ]
-UnitArgument = Annotated[
-    str, typer.Argument(help="model/component/layer/unit, as gpt2-small/mlp_post_act/5/131.", metavar="UNIT_ID")
-]
-ModelOption = Annotated[str | None, typer.Option(help="Only units of this model.")]
-ComponentOption = Annotated[str | None, typer.Option(help="Only units of this component.")]
-LayerOption = Annotated[int | None, typer.Option(help="Only units of this layer.")]
-DEFAULT_LAKE = "lake"
 
 
 @plot_app.command()

@@ -7,6 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from warehouse.cli_options import (
+    DEFAULT_LAKE,
+    ComponentOption,
+    FormatOption,
+    LakeOption,
+    LayerOption,
+    ModelOption,
+    RowsOption,
+)
 from warehouse.errors import WarehouseError
 from warehouse.output import Format, emit
 
@@ -29,19 +38,19 @@ def search(
     how: Annotated[
         SearchKind, typer.Option(help="By words (BM25), as a regular expression, or by meaning (extra semantic).")
     ] = SearchKind.words,
-    k: Annotated[int, typer.Option("-k", min=1, help="Rows at most.")] = 20,
+    k: RowsOption = 20,
     min_score: Annotated[float | None, typer.Option(help="Only explanations with at least this score.")] = None,
     score_kind: Annotated[str | None, typer.Option(help="Only scores of this kind.")] = None,
     origin: Annotated[str | None, typer.Option(help="Only explanations of this origin.")] = None,
     explainer: Annotated[str | None, typer.Option(help="Only explanations by this explainer.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only units of this model.")] = None,
-    component: Annotated[str | None, typer.Option(help="Only units of this component.")] = None,
-    layer: Annotated[int | None, typer.Option(help="Only units of this layer.")] = None,
+    model: ModelOption = None,
+    component: ComponentOption = None,
+    layer: LayerOption = None,
     where: Annotated[
         str | None, typer.Option(metavar="SQL", help="Condition over the rows and the view units, as below.")
     ] = None,
-    lake: Annotated[str, typer.Option("--lake", envvar="WAREHOUSE_LAKE", help="Folder or URL of the lake.")] = "lake",
-    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
+    lake: LakeOption = DEFAULT_LAKE,
+    form: FormatOption = Format.table,
 ) -> None:
     """Search the explanations of units, published, imported and of runs, best first.
 

@@ -11,10 +11,9 @@ from typing import Annotated
 
 import typer
 
+from warehouse.cli_options import DEFAULT_LAKE, LakeOption
 from warehouse.errors import WarehouseError
 
-LakeOption = Annotated[str, typer.Option("--lake", envvar="WAREHOUSE_LAKE", help="Folder or URL of the lake.")]
-DEFAULT_LAKE = "lake"
 _SHORTEST_TOKEN = 16
 
 

@@ -49,7 +49,7 @@ MEASURE_CONTRAST = """
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     try:
         with open_browser() as browser:
