@@ -120,8 +120,9 @@ def ask_index(connection: duckdb.DuckDBPyConnection, by: str = "max") -> Ask:
     """Ask the catalogue's own macro."""
 
     def ask(token: str) -> list[float]:
-        query = 'SELECT * FROM top_units($token, k := $k, "by" := $by)'
-        rows = connection.execute(query, {"token": token, "k": _K, "by": by}).fetchall()
+        how, order = ("", {}) if by == "max" else (', "by" := $by', {"by": by})
+        query = f"SELECT * FROM top_units($token, k := $k{how})"
+        rows = connection.execute(query, {"token": token, "k": _K, **order}).fetchall()
         return [row[6] for row in rows]
 
     return ask

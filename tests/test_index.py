@@ -102,6 +102,16 @@ def test_top_units_from_the_index_rank_as_a_scan_of_all_records_does(
     assert found
 
 
+@pytest.mark.parametrize("filters", ["", ", model := 'gpt2-xl'", ", component := 'mlp_post_act', layer := 1"])
+@pytest.mark.parametrize("token", VOCABULARY)
+def test_without_by_top_units_gives_the_same_rows_as_by_max(
+    catalogue: duckdb.DuckDBPyConnection, token: str, filters: str
+) -> None:
+    asked = f"FROM top_units($t, k := 7{filters}%s)"
+    found = catalogue.execute(asked % "", {"t": token}).fetchall()
+    assert found == catalogue.execute(asked % ", \"by\" := 'max'", {"t": token}).fetchall()
+
+
 def test_an_unknown_order_is_an_error_even_for_a_token_of_no_unit(catalogue: duckdb.DuckDBPyConnection) -> None:
     with pytest.raises(duckdb.Error, match="by must be max, mean, relative or share"):
         catalogue.execute("FROM top_units('a token of no unit', \"by\" := 'most')").fetchall()

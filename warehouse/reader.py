@@ -115,9 +115,11 @@ class LakeReader(Searcher):
         Raises:
             QueryError: `by` is none of these, or k is negative.
         """
+        # Planning is most of the time, and without "by" there is less of it.
+        how, order = ("", {}) if by == "max" else (', "by" := $by', {"by": by})
         return self.rank(
-            'FROM top_units($token, k := $k, model := $model, component := $component, layer := $layer, "by" := $by)',
-            {"token": token, "by": by},
+            f"FROM top_units($token, k := $k, model := $model, component := $component, layer := $layer{how})",
+            {"token": token, **order},
             {"k": k, "model": model, "component": component, "layer": layer},
         )
 
