@@ -16,7 +16,7 @@ import orjson
 import polars as pl
 import pyarrow as pa
 
-from warehouse.catalogue import connect, describe, ensure_catalogue, match_only, quote
+from warehouse.catalogue import attach_catalogue, connect, describe, match_only, quote
 from warehouse.errors import QueryError
 from warehouse.lake import Lake
 from warehouse.remote_parts import RemoteParts
@@ -64,11 +64,10 @@ def open_boxed(lake: Lake, remote: RemoteParts | None = None, **settings: bool |
     Raises:
         LakeError: there is no lake, or no catalogue can be had.
     """
-    path = ensure_catalogue(lake)
     if remote is None and not lake.is_local:
         remote = RemoteParts(lake)
     connection = connect(lake, ":memory:", remote, python_enable_replacements=False, **settings)
-    connection.execute(f"ATTACH {quote(str(path))} AS warehouse (READ_ONLY)")
+    attach_catalogue(connection, lake)
     parts = connection.execute("SELECT path FROM warehouse.parts").fetchall()
     allowed = {name for (part,) in parts for name in (part, match_only(part))}
     connection.execute(f"SET allowed_paths = [{', '.join(map(quote, allowed))}]")

@@ -158,8 +158,8 @@ def _plan_index(lake: Lake) -> IndexPlan:
         return plan_index(connection, lake.catalogue_path if is_of_this_version else None, lake, wanted_shards(lake))
 
 
-def ensure_catalogue(lake: Lake) -> Path:
-    """Give the catalogue's path, after building it where it is missing, made by other SQL, or the lake was moved.
+def attach_catalogue(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    """Attach the catalogue as `warehouse`; where it is missing, of other SQL or another place, build it first.
 
     One that only lags behind the newest commits is taken as it is (see `is_current`), but for a remote lake: that is
     built on other machines, which have no hand in this one's catalogue.
@@ -168,17 +168,20 @@ def ensure_catalogue(lake: Lake) -> Path:
         LakeError: there is no lake, or the catalogue cannot be built.
     """
     lake.require()
-    origin = read_origin(lake)
+    origin = _attach(connection, lake)
     is_usable = origin is not None and (origin.root, origin.definitions) == (_root(lake), _hash_definitions())
-    if not is_usable or not (lake.is_local or is_current(lake)):
-        try:
-            return build_catalogue(lake)
-        except LakeError as e:
-            why = "is missing or unreadable" if origin is None else "is of another place or version of the lake"
-            raise LakeError(
-                f"{lake.catalogue_path} {why}, and {e}: run 'warehouse catalogue --lake {lake.url}' as its owner"
-            ) from e
-    return lake.catalogue_path
+    if is_usable and (lake.is_local or is_current(lake)):
+        return
+    connection.execute("DETACH DATABASE IF EXISTS warehouse")
+    try:
+        build_catalogue(lake)
+    except LakeError as e:
+        why = "is missing or unreadable" if origin is None else "is of another place or version of the lake"
+        raise LakeError(
+            f"{lake.catalogue_path} {why}, and {e}: run 'warehouse catalogue --lake {lake.url}' as its owner"
+        ) from e
+    if _attach(connection, lake) is None:
+        raise LakeError(f"{lake.catalogue_path} was built, and cannot be read")
 
 
 def is_current(lake: Lake) -> bool:
@@ -192,12 +195,17 @@ def is_current(lake: Lake) -> bool:
 
 def read_origin(lake: Lake) -> Origin | None:
     """Read what the lake's catalogue was made from, or give None where there is no readable one."""
+    with connect(lake) as connection:
+        return _attach(connection, lake)
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, lake: Lake) -> Origin | None:
+    """Attach the catalogue as it is, and read what it was made from; None where there is no readable one."""
     if not lake.catalogue_path.is_file():
         return None
     try:
-        with connect(lake) as connection:
-            connection.execute(f"ATTACH {quote(str(lake.catalogue_path))} AS warehouse (READ_ONLY)")
-            row = connection.execute("SELECT root, definitions, commits FROM warehouse.catalogue").fetchone()
+        connection.execute(f"ATTACH {quote(str(lake.catalogue_path))} AS warehouse (READ_ONLY)")
+        row = connection.execute("SELECT root, definitions, commits FROM warehouse.catalogue").fetchone()
     except duckdb.Error:
         return None
     return Origin(*row) if row else None
