@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from warehouse.catalogue import attach_catalogue, connect, describe, match_only, quote
-from warehouse.errors import QueryError
+from warehouse.errors import QueryError, StaleCatalogue
 from warehouse.lake import Lake
 from warehouse.remote_parts import RemoteParts
 
@@ -137,7 +137,7 @@ def _explained() -> Iterator[None]:
     except (duckdb.Error, pa.ArrowException, OSError) as e:
         # A part that is gone is looked for as a folder, which is then outside the box.
         is_gone = isinstance(e, duckdb.IOException) or ".parquet/**/" in str(e)
-        raise QueryError(describe(e) + (_STALE if is_gone else "")) from e
+        raise (StaleCatalogue(describe(e) + _STALE) if is_gone else QueryError(describe(e))) from e
     except pl.exceptions.DuplicateError as e:
         raise QueryError(f"two columns have one name: give one another with AS ({describe(e)})") from e
     except pl.exceptions.PolarsError as e:

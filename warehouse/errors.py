@@ -35,3 +35,7 @@ class SourceMismatch(LakeError):
 
 class QueryError(WarehouseError):
     """A SQL statement is wrong, or is one that the box around `warehouse sql` refuses."""
+
+
+class StaleCatalogue(QueryError):
+    """A statement reads a part that is gone, as when its shard was built again since the catalogue was."""

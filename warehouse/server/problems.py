@@ -11,12 +11,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from warehouse.errors import LakeError, QueryError, UnknownDataset, UnknownUnit, WarehouseError
+from warehouse.errors import LakeError, StaleCatalogue, UnknownDataset, UnknownUnit, WarehouseError
 from warehouse.server.sandbox import SandboxBusy
 
 RETRY_SECONDS = 2
-_STALE = "warehouse catalogue"
-"""What an error names where a part was replaced and the catalogue not yet."""
 
 
 def problem(
@@ -43,9 +41,7 @@ def status_of(error: WarehouseError) -> int:
     match error:
         case UnknownUnit() | UnknownDataset():
             return HTTPStatus.NOT_FOUND
-        case SandboxBusy() | LakeError():
-            return HTTPStatus.SERVICE_UNAVAILABLE
-        case QueryError() if _STALE in str(error):
+        case SandboxBusy() | LakeError() | StaleCatalogue():
             return HTTPStatus.SERVICE_UNAVAILABLE
         case _:
             return HTTPStatus.BAD_REQUEST

@@ -20,7 +20,7 @@ import duckdb
 import msgspec
 
 from warehouse.box import open_boxed, query_bounded
-from warehouse.errors import LakeError, QueryError
+from warehouse.errors import LakeError, QueryError, StaleCatalogue
 from warehouse.lake import Lake
 from warehouse.remote_parts import RemoteParts
 from warehouse.server.lakes import Version, catalogue_version
@@ -116,10 +116,10 @@ class _Box:
                 timer.cancel()
                 if self._remote is not None and self._remote.is_changed:
                     self._version = None
+        except (LakeError, StaleCatalogue) as e:
+            return Facts(spent(), lake_error=str(e)), b""
         except QueryError as e:
             return Facts(spent(), query_error=self._put(e, spent())), b""
-        except LakeError as e:
-            return Facts(spent(), lake_error=str(e)), b""
         rows = BytesIO()
         frame.write_ipc_stream(rows)
         return Facts(spent(), is_cut), rows.getvalue()
