@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from socket import SO_LINGER, SOL_SOCKET
 from struct import pack
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from tests.explain import rules
+from tests.listening import Listening, listening
 
 FaultName: TypeAlias = Literal[
     "429",  # too many requests; Retry-After as `retry_after` says
@@ -88,7 +88,7 @@ class Reply:
 
 
 @dataclass
-class RuleServer:
+class RuleServer(Listening):
     """A model that is served.
 
     Attributes:
@@ -99,9 +99,9 @@ class RuleServer:
         retry_after: what 429 says of itself, None for nothing.
         requests: completions that were asked for, in their order, whatever came of them.
         most_at_once: the largest number of completions that were under way together.
-        port: of 127.0.0.1.
     """
 
+    limit: ClassVar[int] = 2**20
     key: str | None = None
     models: tuple[str, ...] = ("rule-1",)
     answer: Callable[[list[dict[str, str]]], str] = rules.answer
@@ -109,17 +109,13 @@ class RuleServer:
     retry_after: float | None = 0.05
     requests: list[ChatRequest] = field(default_factory=list)
     most_at_once: int = 0
-    port: int = 0
     _faults: deque[FaultName] = field(default_factory=deque)
     _under_way: int = 0
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
-    _server: asyncio.Server | None = None
-    _open: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @property
     def url(self) -> str:
         """The base URL, as a client wants it."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{self.origin}/v1"
 
     def play(self, fault: FaultName, times: int = 1) -> None:
         """Answer the next completions badly, after those that are already to be answered badly."""
@@ -132,44 +128,11 @@ class RuleServer:
         self._faults.clear()
         self.most_at_once = 0
 
-    def go_down(self) -> None:
-        """Break off all connections and refuse new ones."""
-        self._run(self._close())
-
-    def come_back(self) -> None:
-        """Listen again, on the same port."""
-        self._run(self._listen())
-
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024, limit=2**20)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for writer in self._open:
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the requests of one connection, one after the other."""
-        self._open.add(writer)
-        try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                while not writer.is_closing():
-                    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-                    first, *lines = head.rstrip().split("\r\n")
-                    headers = {
-                        name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
-                    }
-                    data = await reader.readexactly(int(headers.get("content-length", 0)))
-                    request = ChatRequest(first.split(" ")[1], headers, json.loads(data or b"{}"), time.monotonic())
-                    await self._answer(request, reader, writer)
-        finally:
-            self._open.discard(writer)
-            writer.close()
+    async def respond(
+        self, target: str, headers: Mapping[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        data = await reader.readexactly(int(headers.get("content-length", 0)))
+        await self._answer(ChatRequest(target, headers, json.loads(data or b"{}"), time.monotonic()), reader, writer)
 
     async def _answer(self, request: ChatRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         fault: FaultName | None = None
@@ -280,22 +243,5 @@ def serve_rules(
     answer: Callable[[list[dict[str, str]]], str] = rules.answer,
 ) -> Iterator[RuleServer]:
     """Serve a model that answers by rule until the end of the block."""
-    server = RuleServer(key, models, answer)
-    thread = threading.Thread(target=server._loop.run_forever, daemon=True)
-    thread.start()
-    try:
-        server.come_back()
+    with listening(RuleServer(key, models, answer)) as server:
         yield server
-    finally:
-        server.go_down()
-        asyncio.run_coroutine_threadsafe(_cancel_the_rest(), server._loop).result()
-        server._loop.call_soon_threadsafe(server._loop.stop)
-        thread.join()
-        server._loop.close()
-
-
-async def _cancel_the_rest() -> None:
-    rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in rest:
-        task.cancel()
-    await asyncio.gather(*rest, return_exceptions=True)
