@@ -347,6 +347,26 @@ def test_a_model_that_calls_the_limit_otherwise_and_takes_no_temperature_is_aske
 
 
 @pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (403, {"message": "You are not allowed to request logprobs from this model", "param": None}),
+        (400, {"message": "Unsupported parameter", "param": "top_logprobs"}),
+    ],
+)
+def test_an_endpoint_that_gives_no_logprobs_is_asked_without(
+    server: RuleServer, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, status: int, error: dict[str, str | None]
+) -> None:
+    def reply(request: ChatRequest, fault: FaultName | None) -> Reply:
+        is_refused = "top_logprobs" in request.body or "logprobs" in request.body
+        return Reply(status, json.dumps({"error": error}).encode()) if is_refused else answer(request, fault)
+
+    answer = server._reply
+    monkeypatch.setattr(server, "_reply", reply)
+    assert [completion.logprobs for completion in ask(endpoint, n=4, top_logprobs=5)] == [None] * 4
+    assert "top_logprobs" not in server.requests[-1].body
+
+
+@pytest.mark.parametrize(
     ("headers", "seconds"),
     [
         ({"retry-after": "7"}, 7.0),

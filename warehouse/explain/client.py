@@ -28,7 +28,12 @@ from warehouse.explain.failures import TransientError, judge, shorten
 from warehouse.explain.replies import MOST_BYTES, Body, count_tokens, decode_body, read_completion
 
 _LONGEST_PAUSE = 30.0
-_DIALECTS: dict[str, str | None] = {"max_tokens": "max_completion_tokens", "temperature": None}
+_DIALECTS: dict[str, str | None] = {
+    "max_tokens": "max_completion_tokens",
+    "temperature": None,
+    "logprobs": None,
+    "top_logprobs": None,
+}
 """What OpenAI's reasoning models call otherwise, or do not take."""
 _FIRST_ATTEMPTS = 3
 """Attempts to reach an endpoint that has never answered: it is more likely not there than busy."""
@@ -196,9 +201,9 @@ class Client:
             body = decode_body(bytes(data))
         except openai.APIStatusError as e:
             self._is_there = True
-            if e.status_code == 400 and e.param in _DIALECTS and e.param in spoken:
-                self._dialect[e.param] = _DIALECTS[e.param]
-                return TransientError(f"it does not know {e.param}", is_busy=True)
+            if unknown := [name for name in _DIALECTS if name in spoken and _is_rejected(name, e)]:
+                self._dialect |= {name: _DIALECTS[name] for name in unknown}
+                return TransientError(f"it does not take {' and '.join(unknown)}", is_busy=True)
             return judge(e.status_code, e.body, e.response.headers, self._asked)
         except (TimeoutError, openai.APITimeoutError):
             return TransientError(f"no answer within {self._endpoint.timeout_seconds:g} s", is_lost=True)
@@ -275,3 +280,10 @@ class Client:
     def _raise_if_stopped(self) -> None:
         if self._stopped_by is not None:
             raise type(self._stopped_by)(str(self._stopped_by))
+
+
+def _is_rejected(name: str, error: openai.APIStatusError) -> bool:
+    """Say whether an endpoint does not take a parameter; of log-probabilities some say so by 403 or in words."""
+    if name.endswith("logprobs"):
+        return error.status_code in (400, 403, 422) and "logprobs" in f"{error.param} {error.message}"
+    return error.status_code == 400 and error.param == name
