@@ -12,7 +12,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.indexes import failing_units, open_indexed
@@ -45,18 +45,24 @@ PATTERNS = [
     ("^.", "regex"),
     ("(?i)THE$", "regex"),
     ("t*", "regex"),
+    (r"\bd?", "regex"),
     ("a,b|\ufffd", "regex"),
 ]
 
 
 @pytest.fixture(scope="module")
 def content() -> Content:
-    """The lake of every kind of dataset, with a unit that is active in a planted phrase, stronger than any other."""
+    """The lake of every kind of dataset, with a unit that is active in a planted phrase, stronger than any other.
+
+    Another unit has one of its texts too, and is half as active there.
+    """
     made = make_content()
     values = np.array([-1, 0.5, 30, 40, 20, 40, 0, -1], np.float32)
     other = ActivationRecord([" a", " dog", " over", " there"], np.array([90, 90, 90, 90], np.float32))
     planted = NeuronRecord(random_sample=[other, ActivationRecord(PLANTED, values)])
-    return Content(made.units | {UnitId.parse(f"{XL}/47/6399"): planted}, made.other_files, made.siblings)
+    weaker = NeuronRecord(random_sample=[ActivationRecord(other.tokens, np.array([45, 45, 45, 45], np.float32))])
+    units = {UnitId.parse(f"{XL}/47/6399"): planted, UnitId.parse(f"{XL}/46/0"): weaker}
+    return Content(made.units | units, made.other_files, made.siblings)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +83,15 @@ def catalogue(built: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
 def own(tmp_path: Path, built: Lake) -> Lake:
     """A copy of the lake with its catalogue, that a test may change."""
     return Lake(shutil.copytree(built.root, tmp_path / "lake"))
+
+
+def find_wrong_maxima(lake: Lake) -> list[tuple[str, int]]:
+    """Run the check of the strongest activations of texts; give the texts and tokens that fail it."""
+    query = read_sql("checks")["context_maxima_agree"].rstrip().removesuffix(";")
+    with open_indexed(lake) as connection:
+        return connection.execute(
+            f"SELECT text, position FROM ({query}) INNER JOIN context_texts USING (text_key) ORDER BY ALL"
+        ).fetchall()
 
 
 def find_spans(tokens: list[str], pattern: str, how: str) -> set[tuple[int, int]]:
@@ -273,6 +288,15 @@ def test_every_text_is_stored_once(catalogue: duckdb.DuckDBPyConnection, content
     assert sorted(texts) == sorted(("".join(tokens), [0, *accumulate(map(len, tokens[:-1]))]) for tokens in expected)
 
 
+def test_the_check_names_the_token_whose_strongest_activation_is_not_that_of_its_records(own: Lake) -> None:
+    assert find_wrong_maxima(own) == []
+    with duckdb.connect(str(own.catalogue_path)) as connection:
+        connection.execute(
+            "UPDATE context_texts SET max_activations = [99] || max_activations[2:] WHERE contains(text, 'lazy')"
+        )
+    assert find_wrong_maxima(own) == [("".join(PLANTED), 0)]
+
+
 def test_the_check_names_the_unit_whose_contexts_are_not_its_records(own: Lake) -> None:
     assert failing_units(own, "contexts_agree") == []
     with duckdb.connect(str(own.catalogue_path)) as connection:
@@ -288,6 +312,7 @@ def test_a_removed_shard_takes_its_records_and_its_texts_along(own: Lake) -> Non
     own.remove_shard(shard)
     build_catalogue(own)
     assert failing_units(own, "contexts_agree") == []
+    assert find_wrong_maxima(own) == []
     with open_indexed(own) as connection:
         assert not ask(connection, "lazy", "phrase")
         assert not connection.execute("FROM context_texts WHERE contains(text, 'lazy')").fetchall()
@@ -309,6 +334,7 @@ def test_an_added_shard_is_read_and_no_other(own: Lake, built: Lake, monkeypatch
     build_catalogue(own)
     assert read == [shard]
     assert failing_units(own, "contexts_agree") == []
+    assert find_wrong_maxima(own) == []
     with open_indexed(own) as connection:
         assert ask(connection, "lazy", "phrase")
 
@@ -323,23 +349,136 @@ def test_texts_share_a_key_only_where_their_tokens_are_the_same() -> None:
 
 
 TOKENS = st.lists(st.sampled_from(["a", " a", "", "b", ".", "..", "é", "\ufffd", "\0", "\n", " ", "🙂b"]), max_size=7)
+EXPRESSIONS = st.sampled_from(
+    [r"a.|b", r"[ab]+", r"(a|b) ?\.", r"\ba", r"^.", r"a$", r"(?i)A +B?", r"\.\.?", r"b*", r"\W"]
+)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(texts=st.lists(TOKENS, min_size=1, max_size=4), phrase=st.lists(TOKENS, min_size=1, max_size=3))
-def test_any_phrase_in_any_tokens_is_found_where_a_plain_search_finds_it(
-    tmp_path_factory: pytest.TempPathFactory, texts: list[list[str]], phrase: list[list[str]]
-) -> None:
+def write_texts(connection: duckdb.DuckDBPyConnection, texts: list[list[str]]) -> None:
+    """Put texts into an empty table of them, each under its place in the list, with no activation counted."""
+    connection.execute("CREATE OR REPLACE TABLE context_texts AS FROM empty_texts")
+    rows = [
+        (number, "".join(tokens), [0, *accumulate(map(len, tokens[:-1]))], [0.0] * len(tokens))
+        for number, tokens in enumerate(texts)
+    ]
+    connection.executemany("INSERT INTO context_texts VALUES (?, ?, ?, ?)", rows)
+
+
+@pytest.fixture(scope="module")
+def unfilled() -> duckdb.DuckDBPyConnection:
+    """A catalogue of nothing but the tables and macros of contexts."""
     connection = duckdb.connect()
-    rows = [("".join(tokens), [0, *accumulate(map(len, tokens[:-1]))]) for tokens in texts]
-    connection.execute("CREATE TABLE context_texts (text_key UBIGINT, text VARCHAR, token_starts INTEGER[])")
-    connection.executemany("INSERT INTO context_texts VALUES (?, ?, ?)", [(i, *row) for i, row in enumerate(rows)])
-    connection.execute(read_sql("macros")["context_matches"])
-    for pattern in {"".join(tokens) for tokens in phrase} - {""}:
-        for how in ("phrase", "substring"):
-            found = connection.execute(
-                "SELECT text_key, first_position, last_position FROM context_matches($p, how := $how) ORDER BY ALL",
-                {"p": pattern, "how": how},
-            ).fetchall()
-            expected = {(i, *span) for i, tokens in enumerate(texts) for span in find_spans(tokens, pattern, how)}
-            assert found == sorted(expected)
+    connection.execute("CREATE TABLE datasets AS SELECT 'm' AS model, 'c' AS component")
+    for folder, names in (
+        ("tables", ("index_rows", "context_texts", "context_records")),
+        ("macros", ("context_matches", "context_hits")),
+    ):
+        for name in names:
+            connection.execute(read_sql(folder)[name])  # type: ignore[arg-type]
+    connection.execute("CREATE TABLE empty_texts AS FROM context_texts")
+    return connection
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    texts=st.lists(TOKENS, min_size=1, max_size=4),
+    phrase=st.lists(TOKENS, min_size=1, max_size=3),
+    expression=EXPRESSIONS,
+)
+def test_any_pattern_in_any_tokens_is_found_where_a_plain_search_finds_it(
+    unfilled: duckdb.DuckDBPyConnection, texts: list[list[str]], phrase: list[list[str]], expression: str
+) -> None:
+    write_texts(unfilled, texts)
+    patterns = {("".join(tokens), how) for tokens in phrase for how in ("phrase", "substring") if "".join(tokens)}
+    for pattern, how in patterns | {(expression, "regex")}:
+        found = unfilled.execute(
+            "SELECT text_key, first_position, last_position FROM context_matches($p, how := $how) ORDER BY ALL",
+            {"p": pattern, "how": how},
+        ).fetchall()
+        expected = {(i, *span) for i, tokens in enumerate(texts) for span in find_spans(tokens, pattern, how)}
+        assert found == sorted(expected)
+
+
+RECORDS = st.lists(
+    st.tuples(
+        st.integers(0, 2),
+        st.integers(0, 1),
+        st.lists(st.sampled_from([0.0, 0.25, 1, 2, 3, 50]), min_size=6, max_size=6),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    texts=st.lists(st.lists(st.sampled_from(["a", " a", "b", ""]), min_size=6, max_size=6), min_size=3, max_size=3),
+    records=RECORDS,
+    added=st.integers(0, 40),
+    k=st.integers(0, 5),
+    layer=st.sampled_from([None, 0, 1]),
+)
+def test_the_hits_that_are_looked_for_have_the_k_best_among_them(
+    unfilled: duckdb.DuckDBPyConnection,
+    texts: list[list[str]],
+    records: list[tuple[int, int, list[float]]],
+    added: int,
+    k: int,
+    layer: int | None,
+) -> None:
+    write_texts(unfilled, texts)
+    unfilled.execute("DELETE FROM context_records")
+    unfilled.execute("CREATE OR REPLACE TABLE context_staged AS FROM context_records")
+    rows = []
+    for unit, (text, of_layer, values) in enumerate(records):
+        active = [i for i, value in enumerate(values) if value > 0]
+        rows.append((text, of_layer, unit, active, [values[i] for i in active]))
+    for batch in filter(None, (rows[:added], rows[added:])):
+        unfilled.execute("DELETE FROM context_staged")
+        for table in ("context_records", "context_staged"):
+            unfilled.executemany(
+                f"INSERT INTO {table} (text_key, layer, unit, active_positions, active_values) VALUES (?, ?, ?, ?, ?)",
+                batch,
+            )
+        contexts._raise(unfilled, "context_staged")
+    expected = sorted(
+        (
+            (-max(values[first : last + 1]), unit, first, last)
+            for unit, (text, of_layer, values) in enumerate(records)
+            if layer in (None, of_layer)
+            for first, last in find_spans(texts[text], "a", "phrase")
+            if max(values[first : last + 1]) > 0
+        ),
+    )
+    maxima = np.zeros((3, 6), np.float32)
+    for text, _, values in records:
+        maxima[text] = np.maximum(maxima[text], values)
+    assert unfilled.execute("SELECT max_activations FROM context_texts ORDER BY text_key").fetchall() == [
+        (row,) for row in maxima.tolist()
+    ]
+    found = unfilled.execute(
+        "SELECT -h.activation, r.unit, h.first_position, h.last_position "
+        "FROM context_hits('a', k := $k, layer := $layer) AS h INNER JOIN context_records AS r ON r.rowid = h.record "
+        "ORDER BY ALL",
+        {"k": k, "layer": layer},
+    ).fetchall()
+    assert found[:k] == expected[:k]
+    assert set(found) <= set(expected)
+
+
+def test_hits_beyond_the_strongest_matches_are_found_where_those_have_too_few(
+    unfilled: duckdb.DuckDBPyConnection,
+) -> None:
+    write_texts(unfilled, [["a"]] * 120)
+    unfilled.execute(
+        "CREATE OR REPLACE TABLE context_records AS FROM (FROM context_records LIMIT 0) UNION ALL BY NAME SELECT "
+        "range AS text_key, 0 AS layer, range AS unit, [0] AS active_positions, [50] AS active_values FROM range(119) "
+        "UNION ALL BY NAME SELECT text_key, 1 AS layer, unit, [0] AS active_positions, [value] AS active_values "
+        "FROM (VALUES (3, 200, 2), (119, 201, 1)) AS _(text_key, unit, value)"
+    )
+    contexts._raise(unfilled, "context_records")
+    found = unfilled.execute(
+        "SELECT r.unit FROM context_hits('a', k := 2, layer := 1) AS h "
+        "INNER JOIN context_records AS r ON r.rowid = h.record ORDER BY ALL"
+    ).fetchall()
+    assert found == [(200,), (201,)]

@@ -13,7 +13,13 @@ from warehouse.lake import Lake
 from warehouse.remote_parts import RemoteParts
 from warehouse.schema import TABLES
 
-CATALOGUE_CHECKS = ("contexts_agree", "explanation_terms_agree", "index_agrees", "profiles_agree")
+CATALOGUE_CHECKS = (
+    "context_maxima_agree",
+    "contexts_agree",
+    "explanation_terms_agree",
+    "index_agrees",
+    "profiles_agree",
+)
 """Checks of the tables that the catalogue itself holds, against the Parquet that they were made from."""
 _SAMPLE = 5
 _HOLDS = re.compile(r"^-- Holds: (.*)$", re.MULTILINE)

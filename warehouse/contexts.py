@@ -5,9 +5,13 @@ for in few texts, and the records of those that hold it stand together, sorted b
 tokens, which the check `contexts_agree` compares with the tokens themselves.
 
 How the macros read them: RE2 tells no places, so `context_matches` takes a text apart into pieces, each a match with
-the gap before it, and adds up their lengths; after an empty piece RE2 goes one character on. A phrase may overlap
-itself, so it is compared at every token's end. `contexts` looks up whose the records are for those alone that can be
-among the best.
+the gap before it, and adds up their lengths. What of a piece is the match is told by a second search for the matches
+alone, which goes from match to match as the pieces do while none is empty, and else by capturing the gap, at three
+times the cost. (After an empty piece RE2 goes one character on.) Only where a phrase overlaps itself is it compared at
+every token's end.
+
+`contexts` looks into few records: a match has no stronger activation than `max_activations` says of its tokens, so
+once it has the k best of a hundred strong matches, those that cannot reach the weakest of them are left out.
 
 A build adds to the tables and drops from them what the plan of the token index says (`index.plan_index`), in the same
 runs. Parts are read a row group at a time; DuckDB sorts, and spills what its memory limit does not hold.
@@ -63,6 +67,50 @@ ORDER BY
 """
 
 
+_RAISE = """
+CREATE TEMP TABLE context_raised AS
+WITH strongest AS (
+  SELECT
+    text_key,
+    position,
+    max(activation) AS activation
+  FROM (
+    SELECT
+      text_key,
+      unnest(active_positions) AS position,
+      unnest(active_values) AS activation
+    FROM {records}
+  )
+  GROUP BY
+    text_key,
+    position
+),
+raised AS (
+  SELECT
+    p.text_key,
+    list(greatest(p.activation, s.activation) ORDER BY p.position) AS max_activations
+  FROM (
+    SELECT
+      text_key,
+      CAST(unnest(range(len(max_activations))) AS USMALLINT) AS position,
+      unnest(max_activations) AS activation
+    FROM context_texts
+  ) AS p
+  LEFT JOIN strongest AS s USING (text_key, position)
+  GROUP BY p.text_key
+)
+SELECT
+  t.text_key,
+  t.text,
+  t.token_starts,
+  r.max_activations
+FROM context_texts AS t
+INNER JOIN raised AS r USING (text_key)
+"""
+
+_LOWER = "UPDATE context_texts SET max_activations = list_resize([CAST(0 AS FLOAT)], len(token_starts), 0)"
+
+
 def update_contexts(connection: duckdb.DuckDBPyConnection, lake: Lake, plan: IndexPlan) -> None:
     """Bring the texts and records of a catalogue to what is wanted.
 
@@ -82,6 +130,9 @@ def update_contexts(connection: duckdb.DuckDBPyConnection, lake: Lake, plan: Ind
         _drop(connection, plan.stale)
     if plan.new:
         _append(connection, lake, plan.new)
+    if plan.stale or plan.new:
+        _raise(connection, "context_records" if plan.stale else "context_staged")
+    connection.execute("DROP TABLE IF EXISTS context_staged")
     connection.execute(f"SET memory_limit = '{limit}'")
 
 
@@ -91,6 +142,7 @@ def _drop(connection: duckdb.DuckDBPyConnection, shards: Sequence[IndexedShard])
     connection.register("context_stale", pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))))
     connection.execute(_DELETE_STALE)
     connection.execute(_DELETE_UNUSED)
+    connection.execute(_LOWER)
     connection.unregister("context_stale")
 
 
@@ -104,7 +156,14 @@ def _append(connection: duckdb.DuckDBPyConnection, lake: Lake, shards: Sequence[
             _insert(connection, "context_staged", records)
             _insert(connection, "context_texts", new_texts)
     connection.execute(_APPEND_RECORDS)
-    connection.execute("DROP TABLE context_staged")
+
+
+def _raise(connection: duckdb.DuckDBPyConnection, records: str) -> None:
+    """Raise the strongest activations of the texts to those of the records in a table."""
+    connection.execute(_RAISE.format(records=records))
+    connection.execute("DELETE FROM context_texts")
+    connection.execute("INSERT INTO context_texts FROM context_raised ORDER BY text_key")
+    connection.execute("DROP TABLE context_raised")
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
@@ -204,11 +263,13 @@ def _spans(rows: NDArray[np.int64], offsets: NDArray[np.int64]) -> Iterator[tupl
 def _texts_table(
     keys: Keys, spans: Sequence[tuple[int, int]], codes: NDArray[np.int32], vocabulary: Sequence[str]
 ) -> pa.Table:
-    """Join the tokens of texts, and give the character at which each token starts."""
-    joined, starts = [], []
+    """Join the tokens of texts, and give the character at which each token starts; no activation is counted yet."""
+    joined, starts, zeros = [], [], []
     for first, end in spans:
         tokens = [vocabulary[code] for code in codes[first:end].tolist()]
         joined.append("".join(tokens))
         starts.append(np.cumsum([0, *map(len, tokens[:-1])], dtype=np.int32))
+        zeros.append(np.zeros(len(tokens), np.float32))
     types = [("text_key", pa.uint64()), ("text", pa.string()), ("token_starts", pa.list_(pa.int32()))]
-    return pa.table([keys, joined, starts], schema=pa.schema(types))
+    types.append(("max_activations", pa.list_(pa.float32())))
+    return pa.table([keys, joined, starts, zeros], schema=pa.schema(types))

@@ -205,6 +205,7 @@ COLUMNS: dict[str, Column] = {
     "text_key": Column("UBIGINT", "Hash of the text's tokens."),
     "text": Column("VARCHAR", "The text of a record: its tokens, joined."),
     "token_starts": Column("INTEGER[]", "Character of the text at which each token starts, from 0."),
+    "max_activations": Column("FLOAT[]", "Strongest activation of any unit on each token; 0 where none is active."),
     "active_positions": Column("USMALLINT[]", "Positions of the tokens on which the unit is active (> 0), from 0."),
     "active_values": Column("FLOAT[]", "Activation at each of active_positions."),
     "n_tokens": Column("INTEGER", "Distinct tokens on which the unit is active, in the records of all sections."),

@@ -10,7 +10,7 @@ WITH hits AS MATERIALIZED (
     h.last_position,
     h.activation,
     h.position
-  FROM context_hits(pattern, how := how, model := model, component := component, layer := layer) AS h
+  FROM context_hits(pattern, how := how, k := k, model := model, component := component, layer := layer) AS h
 ),
 best AS (
   SELECT
