@@ -12,7 +12,18 @@ WITH near AS (
 ),
 best AS (
   SELECT
-    t.explanation_number,
+    t.model,
+    t.component,
+    t.layer,
+    t.unit,
+    t.explanation,
+    t.score,
+    t.score_kind,
+    t.explainer,
+    t.origin,
+    t.created_at,
+    t.dataset,
+    t.rank,
     n.relevance
   FROM near AS n
   INNER JOIN explanation_texts AS t USING (explanation_hash)
@@ -35,26 +46,21 @@ best AS (
   LIMIT k
 )
 SELECT
-  row_number() OVER (
-    ORDER BY
-      b.relevance DESC, t.score DESC NULLS LAST, t.model, t.component, t.layer, t.unit, t.dataset, t.rank
-  ) - 1 AS rank,
-  t.model,
-  t.component,
-  t.layer,
-  t.unit,
-  concat_ws('/', t.model, t.component, t.layer, t.unit) AS unit_id,
+  row_number() OVER () - 1 AS rank,
+  b.model,
+  b.component,
+  b.layer,
+  b.unit,
+  concat_ws('/', b.model, b.component, b.layer, b.unit) AS unit_id,
   b.relevance,
-  t.explanation,
-  t.score,
-  t.score_kind,
-  t.explainer,
-  t.origin,
-  t.created_at,
-  t.dataset,
-  t.rank AS explanation_rank
-FROM best AS b
-INNER JOIN explanation_texts AS t USING (explanation_number)
-ORDER BY rank;
+  b.explanation,
+  b.score,
+  b.score_kind,
+  b.explainer,
+  b.origin,
+  b.created_at,
+  b.dataset,
+  b.rank AS explanation_rank
+FROM best AS b;
 
 COMMENT ON MACRO TABLE nearest_explanations IS 'The k explanations whose embeddings are nearest to one, ranked from 0 by the cosine of the two. The embedding has 384 numbers and length 1, as `warehouse.embedding` makes it of a question, or explanation_vectors has it of an explanation. Only explanations that `warehouse explain embed` has been run for. Ties and filters as of search_explanations.';

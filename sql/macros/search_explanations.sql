@@ -11,14 +11,16 @@ WITH totals AS (
   FROM explanation_texts AS t
 ),
 asked AS MATERIALIZED (
-  SELECT
+  SELECT DISTINCT
     v.term_number,
-    ln(1 + (any_value(c.n_texts) - any_value(v.n_explanations) + 0.5) / (any_value(v.n_explanations) + 0.5)) AS weight,
-    any_value(c.mean_words) AS mean_words
-  FROM unnest(split_words(CASE WHEN how = 'words' THEN text ELSE '' END)) AS w(word)
+    ln(1 + (c.n_texts - v.n_explanations + 0.5) / (v.n_explanations + 0.5)) AS weight,
+    c.mean_words
+  FROM unnest(split_words(
+    CASE WHEN how = 'words' THEN text ELSE '' END,
+    letters := CASE WHEN strlen(text) = length(text) THEN '[a-z0-9]' ELSE '[\p{L}\p{N}]' END
+  )) AS w(word)
   INNER JOIN explanation_vocabulary AS v ON v.term = word_stem(w.word)
   CROSS JOIN totals AS c
-  GROUP BY v.term_number
 ),
 found AS (
   SELECT
@@ -40,7 +42,18 @@ found AS (
 ),
 best AS (
   SELECT
-    t.explanation_number,
+    t.model,
+    t.component,
+    t.layer,
+    t.unit,
+    t.explanation,
+    t.score,
+    t.score_kind,
+    t.explainer,
+    t.origin,
+    t.created_at,
+    t.dataset,
+    t.rank,
     f.relevance
   FROM found AS f
   INNER JOIN explanation_texts AS t USING (explanation_number)
@@ -63,26 +76,21 @@ best AS (
   LIMIT k
 )
 SELECT
-  row_number() OVER (
-    ORDER BY
-      b.relevance DESC, t.score DESC NULLS LAST, t.model, t.component, t.layer, t.unit, t.dataset, t.rank
-  ) - 1 AS rank,
-  t.model,
-  t.component,
-  t.layer,
-  t.unit,
-  concat_ws('/', t.model, t.component, t.layer, t.unit) AS unit_id,
+  row_number() OVER () - 1 AS rank,
+  b.model,
+  b.component,
+  b.layer,
+  b.unit,
+  concat_ws('/', b.model, b.component, b.layer, b.unit) AS unit_id,
   b.relevance,
-  t.explanation,
-  t.score,
-  t.score_kind,
-  t.explainer,
-  t.origin,
-  t.created_at,
-  t.dataset,
-  t.rank AS explanation_rank
-FROM best AS b
-INNER JOIN explanation_texts AS t USING (explanation_number)
-ORDER BY rank;
+  b.explanation,
+  b.score,
+  b.score_kind,
+  b.explainer,
+  b.origin,
+  b.created_at,
+  b.dataset,
+  b.rank AS explanation_rank
+FROM best AS b;
 
 COMMENT ON MACRO TABLE search_explanations IS 'The k explanations (all, with k := NULL) that have some of the words asked for, ranked from 0 by BM25 (k1 1.2, b 0.75; each word asked for counts once, however often it is said) over their stems (see split_words and word_stem); how much a word weighs follows from all explanations of the lake, so no filter changes relevance. With how := ''regex'', those in which the regular expression of RE2 matches, by score. Equal ones stand by score, then in the order of model, component, layer, unit, dataset and rank. min_score leaves out explanations without a score.';
