@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 import warehouse
-from warehouse.drawing import draw_bar, shade
+from warehouse.drawing import draw_bar, render, shade
 from warehouse.errors import UnknownDataset, UnknownUnit
 from warehouse.lake import Lake
 from warehouse.mirror import FAMOUS_TOKEN
@@ -169,3 +169,28 @@ def test_a_misspelt_model_component_or_layer_names_what_there_is(reader: LakeRea
     with pytest.raises(UnknownDataset, match="no layer 12: gpt2-small can have layers 0-11"):
         ask(FAMOUS_TOKEN, model="gpt2-small", layer=12)
     assert not isinstance(ask(FAMOUS_TOKEN, layer=7), Exception)
+
+
+@pytest.mark.parametrize("columns", [20, 60, 100, 160, 240])
+def test_a_table_names_the_columns_that_have_no_room_and_cuts_no_other_short(columns: int) -> None:
+    frame = pl.DataFrame(
+        {
+            "rank": [0],
+            "unit_id": ["gpt2-xl/mlp_post_act/0/816"],
+            "explanation": ["words about a ship that is lost at sea, and about those who wait for it at home"],
+            "score": [0.8638],
+            "n_active": [123_456],
+            "query_token": [" something"],
+            "notes": ["that it was looked at once and found good"],
+        }
+    )
+    console = Console(width=columns, file=StringIO(), record=True)
+    console.print(render(frame))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= columns
+    words = " ".join(text.split())
+    for name, shown in [("score", "0.8638"), ("n_active", "123,456"), ("query_token", "' something'")]:
+        named_below = name in words.partition("no room for:")[2]
+        assert (shown in words) != named_below, (name, text)
+    assert columns < 60 or "gpt2-xl/mlp_post_act/0/816" in words
+    assert columns < 240 or "no room" not in words

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
 
 import polars as pl
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +20,10 @@ from warehouse.records import FloatArray
 _SIGNS = {"\n": "↵", "\t": "⇥", "\r": "␍", "\0": "␀"}
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _MAX_CELL = 200
+_LONG_CELL = 40
+_LEAST_PROSE = 24
+_GAP = 3
+"""Characters between two columns."""
 _PROSE = {"notes", "error", "holds", "comment", "sql"}
 _LEVELS = 10
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -34,20 +42,81 @@ def quote_token(token: str) -> str:
     return f"'{printable(token)}'"
 
 
-def render(frame: pl.DataFrame, title: str = "") -> Table:
+def render(frame: pl.DataFrame, title: str = "") -> Rows:
     """Draw a frame as a table for people: numbers to the right, tokens with a sign for what cannot be seen.
 
     A unit_id stands for the columns that it is made of.
     """
     if "unit_id" in frame.columns:
         frame = frame.drop("model", "component", "layer", "unit", strict=False)
-    table = Table(title=title or None, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, kind in frame.schema.items():
-        is_prose = kind.is_nested() or name in _PROSE
-        table.add_column(name, justify="right" if kind.is_numeric() else "left", overflow="fold", no_wrap=not is_prose)
-    for row in frame.iter_rows():
-        table.add_row(*(_cell(value, name) for value, name in zip(row, frame.columns, strict=True)))
-    return table
+    return Rows(tuple(_Column.of(series) for series in frame), title)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column as it is shown.
+
+    Attributes:
+        name: its head.
+        is_number: whether it stands to the right.
+        is_prose: whether its cells may go on in a further line, as those of no other column.
+        cells: its values.
+        width: characters of the widest.
+    """
+
+    name: str
+    is_number: bool
+    is_prose: bool
+    cells: tuple[Text, ...]
+    width: int
+
+    @classmethod
+    def of(cls, series: pl.Series) -> _Column:
+        cells = tuple(_cell(value, series.name) for value in series.to_list())
+        width = max(map(cell_len, (series.name, *(cell.plain for cell in cells))))
+        is_long = series.dtype == pl.String and series.name != "unit_id" and width > _LONG_CELL
+        is_prose = is_long or series.dtype.is_nested() or series.name in _PROSE
+        return cls(series.name, series.dtype.is_numeric(), is_prose, cells, width)
+
+    @property
+    def least(self) -> int:
+        """The fewest characters in which it can be read."""
+        return min(self.width, _LEAST_PROSE) if self.is_prose else self.width
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A table that never cuts a number or a name short: what has no room is left out, from the right, and named below.
+
+    Attributes:
+        columns: in their order.
+        title: stands above it.
+    """
+
+    columns: tuple[_Column, ...]
+    title: str
+
+    @property
+    def width(self) -> int:
+        """Characters of a line that holds every cell whole."""
+        return sum(column.width + _GAP for column in self.columns)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        widths = accumulate(column.least + _GAP for column in self.columns)
+        n_shown = max(sum(width <= options.max_width for width in widths), 1)
+        shown, left_out = self.columns[:n_shown], self.columns[n_shown:]
+        table = Table(
+            title=self.title or None, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+        )
+        for column in shown:
+            justify: Literal["left", "right"] = "right" if column.is_number else "left"
+            may_fold = column.is_prose or n_shown == 1
+            table.add_column(column.name, justify=justify, overflow="fold", no_wrap=not may_fold)
+        for cells in zip(*(column.cells for column in shown), strict=True):
+            table.add_row(*cells)
+        yield table
+        if left_out:
+            yield Text(f" no room for: {', '.join(column.name for column in left_out)}", style="dim")
 
 
 def draw_bar(share: float, width: int = 10) -> str:

@@ -24,10 +24,10 @@ class Format(StrEnum):
     parquet = "parquet"
 
 
-def console() -> Console:
-    """Give a console for stdout; one that is not a terminal is wide enough for any table."""
+def console(width: int = _PIPE_WIDTH) -> Console:
+    """Give a console for stdout; one that is not a terminal has the width that is asked for."""
     found = Console()
-    return found if found.is_terminal else Console(width=_PIPE_WIDTH)
+    return found if found.is_terminal else Console(width=width)
 
 
 def emit(frame: pl.DataFrame, form: Format, title: str = "") -> None:
@@ -54,7 +54,8 @@ def _emit(frame: pl.DataFrame, form: Format, title: str) -> None:
             raise WarehouseError("Parquet is binary: send it to a file, as --format parquet > rows.parquet")
         frame.write_parquet(sys.stdout.buffer)
     else:
-        console().print(render(frame, title))
+        rows = render(frame, title)
+        console(max(rows.width, _PIPE_WIDTH)).print(rows)
 
 
 def _nested_as_json(frame: pl.DataFrame, names: list[str]) -> list[pl.Series]:
