@@ -122,6 +122,10 @@ def test_tokens_finds_a_token_in_every_way_of_asking(run: Run, pattern: str, how
         (["top", FAMOUS_TOKEN, "--but-not", FAMOUS_TOKEN], f"every unit that is active on '{FAMOUS_TOKEN}' is so on"),
         (["top", "--key", "no such token"], "no such token"),
         (["top", FAMOUS_TOKEN, " the", "--layer", "7"], "nothing of --layer 7 was built yet"),
+        (["top", FAMOUS_TOKEN, FAMOUS_TOKEN + "s"], f"like '{FAMOUS_TOKEN}s' are '{FAMOUS_TOKEN}'"),
+        (["top", FAMOUS_TOKEN, "--but-not", FAMOUS_TOKEN + "s"], f"like '{FAMOUS_TOKEN}s' are '{FAMOUS_TOKEN}'"),
+        (["top", FAMOUS_TOKEN, " the", "--by", "mean"], "by must be max, share or tokens"),
+        (["contexts", "capital of Frnce"], f"like ' Frnce' are '{PLANTED_KEY}'"),
         (["match", "mlp_post_act", "mlp_post_actt"], "did you mean mlp_post_act"),
         (
             ["match", "mlp_post_act", "mlp_post_act_ae_v1", "--layer-b", "7"],

@@ -21,7 +21,6 @@ from tests.sql.lakes import (
     PAIR_LATENTS,
     Content,
     Figures,
-    largest_top,
     make_content,
     make_unit,
     write_lake,
@@ -125,7 +124,7 @@ def test_entropy_of_one_token_is_zero(catalogue: duckdb.DuckDBPyConnection) -> N
     assert found == [(0.0,)]
 
 
-@pytest.mark.parametrize("by", ["max", "mean", "relative", "share", "tokens"])
+@pytest.mark.parametrize("by", ["max", "share", "tokens"])
 @pytest.mark.parametrize("tokens", SETS, ids=" ".join)
 def test_units_of_a_set_of_tokens_are_ranked_by_their_figures_together(
     catalogue: duckdb.DuckDBPyConnection, content: Content, tokens: list[str], by: str
@@ -136,19 +135,14 @@ def test_units_of_a_set_of_tokens_are_ranked_by_their_figures_together(
         if not met:
             continue
         strongest = max(f.max_activation for f in met.values())
-        n_random, largest = sum(f.n_random for f in met.values()), largest_top(content.units[name]) or 0.0
         scores = {
             "max": strongest,
-            "mean": sum(f.sum_random for f in met.values()) / n_random if n_random else None,
-            "relative": sum(f.sum_activation for f in met.values()) / sum(f.n for f in met.values()) / largest
-            if largest > 0
-            else None,
             "share": sum(f.sum_positive for f in met.values()) / sum(f.sum_positive for f in figures.values()),
             "tokens": float(len(met)),
         }
-        if (score := scores[by]) is not None:
-            best = min(met, key=lambda token: (-met[token].max_activation, token))
-            expected.append((-score, -strongest, *order(name), best, len(met), sum(f.n_active for f in met.values())))
+        best = min(met, key=lambda token: (-met[token].max_activation, token))
+        n_active = sum(f.n_active for f in met.values())
+        expected.append((-scores[by], -strongest, *order(name), best, len(met), n_active))
     found = catalogue.execute(
         "SELECT -score, -max_activation, model, component, layer, unit, token, n_tokens, n_active "
         'FROM top_units_of_tokens($tokens, k := 100, "by" := $by)',
@@ -156,6 +150,12 @@ def test_units_of_a_set_of_tokens_are_ranked_by_their_figures_together(
     ).fetchall()
     assert found == sorted(expected)
     assert found
+
+
+@pytest.mark.parametrize("by", ["mean", "relative"])
+def test_a_set_of_tokens_has_no_mean(catalogue: duckdb.DuckDBPyConnection, by: str) -> None:
+    with pytest.raises(duckdb.Error, match="by must be max, share or tokens"):
+        catalogue.execute('FROM top_units_of_tokens($tokens, "by" := $by)', {"tokens": SETS[0], "by": by}).fetchall()
 
 
 @pytest.mark.parametrize("weaker", [0.0, 0.1, 0.5])

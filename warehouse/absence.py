@@ -87,10 +87,18 @@ def explain_no_units(ask: Ask, tokens: Sequence[str], near: Callable[[str], list
         near: gives the tokens of the lake that are like one.
     """
     what = " with key ".join(map(repr, tokens))
+    return f"no unit here is active on {what}{_name_near(find_unknown(ask, tokens), near)}"
+
+
+def find_unknown(ask: Ask, tokens: Sequence[str]) -> list[str]:
+    """Give the tokens on which no unit of the lake is active."""
     known = ask("SELECT token FROM vocabulary WHERE list_contains($tokens, token)", {"tokens": list(tokens)})["token"]
-    hints = [(token, near(token)) for token in tokens if token not in known]
-    likes = [f"like {token!r} are {', '.join(map(repr, found))}" for token, found in hints if found]
-    return f"no unit here is active on {what}" + "".join(f"; {like}" for like in likes)
+    return [token for token in tokens if token not in known]
+
+
+def _name_near(tokens: Sequence[str], near: Callable[[str], list[str]]) -> str:
+    likes = [(token, near(token)) for token in tokens]
+    return "".join(f"; like {token!r} are {', '.join(map(repr, found))}" for token, found in likes if found)
 
 
 def explain_no_twins(ask: Ask, unit_id: str) -> str:
@@ -110,8 +118,18 @@ def explain_no_twins(ask: Ask, unit_id: str) -> str:
     return f"no unit of those asked for shares one of the 32 strongest tokens of {unit_id}"
 
 
-def explain_no_context(ask: Ask, pattern: str, how: str, component: str | None) -> str:
-    """Say why no unit is active inside a pattern: no text holds it so, or others or none are active there."""
+def explain_no_context(
+    ask: Ask, pattern: str, how: str, component: str | None, near: Callable[[str], list[str]]
+) -> str:
+    """Say why no unit is active inside a pattern: no text holds it so, or others or none are active there.
+
+    Args:
+        ask: runs SQL over the lake.
+        pattern: what was looked for.
+        how: phrase, substring or regex.
+        component: the component that was asked for.
+        near: gives the tokens of the lake that are like one.
+    """
     if is_per_pair(ask, component):
         return f"{component} is per token pair: contexts are looked for in datasets per token"
     count = "SELECT count(DISTINCT text_key) FROM context_matches($pattern, how := $how)"
@@ -119,5 +137,9 @@ def explain_no_context(ask: Ask, pattern: str, how: str, component: str | None) 
     if n_texts:
         return f"{n_texts:,} texts hold {pattern!r}, but no unit of those asked for is active inside it"
     n_inside = ask(count, {"pattern": pattern, "how": "substring"}).item() if how == "phrase" else 0
-    hint = f"; {n_inside:,} do as a part of their tokens: --how substring" if n_inside else ""
+    if n_inside:
+        hint = f"; {n_inside:,} do as a part of their tokens: --how substring"
+    else:
+        words = [] if how == "regex" else [f" {word}" for word in pattern.split()]
+        hint = _name_near([word for word in find_unknown(ask, words) if find_unknown(ask, [word[1:]])], near)
     return f"no text in which a unit is active holds {pattern!r} as a {how}{hint}"

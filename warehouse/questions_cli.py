@@ -67,6 +67,18 @@ class _Ranking:
             return reader.top_units_of_tokens(self.tokens, k, model, component, layer, by)  # type: ignore[arg-type]
         return reader.top_units(self.tokens[0], k, model, component, layer, by)  # type: ignore[arg-type]
 
+    def require_tokens(self, reader: LakeReader) -> None:
+        """Refuse a token that no unit is active on where the ranking would just go without it.
+
+        Raises:
+            WarehouseError: with those that are like it.
+        """
+        from warehouse.absence import explain_no_units, find_unknown
+
+        named = [*self.tokens, *([] if self.but_not is None else [self.but_not])]
+        for token in find_unknown(reader.sql, named) if len(named) > 1 else ():
+            raise WarehouseError(explain_no_units(reader.sql, [token], reader.near_tokens))
+
     def explain_nothing(self, reader: LakeReader, model: str | None, component: str | None, layer: int | None) -> str:
         """Say why there is none: only others have the tokens, or not the figure to rank by, or nobody has them."""
         from warehouse.absence import describe_gap, explain_no_units, is_per_pair
@@ -113,7 +125,7 @@ def top(
     layer: LayerOption = None,
     by: Annotated[
         str,
-        typer.Option(help="max, mean, relative or share; for several tokens also tokens; for pairs abs, and no share."),
+        typer.Option(help="max, mean, relative or share; of several tokens max, share or tokens; of pairs also abs."),
     ] = "max",
     lake: LakeOption = DEFAULT_LAKE,
     form: FormatOption = Format.table,
@@ -126,6 +138,7 @@ def top(
     asked = _Ranking(tuple(tokens or ()), query, key, but_not, by)
     asked.require_one()
     with _open(lake) as reader:
+        asked.require_tokens(reader)
         found = asked.rank(reader, k, model, component, layer)
         if found.is_empty():
             raise WarehouseError(asked.explain_nothing(reader, model, component, layer))
@@ -264,7 +277,7 @@ def contexts(
         found = shown.frame if shown else reader.contexts(*asked)  # type: ignore[arg-type]
         if found.is_empty():
             gap = describe_gap(reader.sql, model, component, layer)
-            raise WarehouseError(gap or explain_no_context(reader.sql, pattern, how, component))
+            raise WarehouseError(gap or explain_no_context(reader.sql, pattern, how, component, reader.near_tokens))
     if shown:
         console().print(shown)
     else:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from warehouse.shown import Shown
 
 ContextForm: TypeAlias = Literal["phrase", "substring", "regex"]
-SetOrder: TypeAlias = Literal["max", "mean", "relative", "share", "tokens"]
+SetOrder: TypeAlias = Literal["max", "share", "tokens"]
 TokenForm: TypeAlias = Literal["exact", "prefix", "regex", "loose"]
 
 _FILTERS = "k := $k, model := $model, component := $component, layer := $layer"
@@ -96,7 +96,9 @@ class Searcher(ExplanationSearcher, ABC):
         layer: int | None = None,
         by: SetOrder = "max",
     ) -> pl.DataFrame:
-        """Rank the units that respond to a set of tokens, taken together as one, or by how many of them (tokens).
+        """Rank the units that respond to a set of tokens, taken together, or by how many of them (tokens).
+
+        There is no mean of a set: tokens that a unit is never active on are not in the index, and would be left out.
 
         Raises:
             QueryError: `by` is none of these.

@@ -25,7 +25,8 @@ asked AS MATERIALIZED (
 found AS (
   SELECT
     r.explanation_number,
-    sum(a.weight * 2.2 * r.n_in_text / (r.n_in_text + 1.2 * (0.25 + 0.75 * r.n_words / a.mean_words))) AS relevance
+    round(sum(a.weight * 2.2 * r.n_in_text / (r.n_in_text + 1.2 * (0.25 + 0.75 * r.n_words / a.mean_words))), 9)
+      AS relevance
   FROM explanation_terms AS r
   INNER JOIN asked AS a USING (term_number)
   GROUP BY r.explanation_number
@@ -93,4 +94,4 @@ SELECT
   b.rank AS explanation_rank
 FROM best AS b;
 
-COMMENT ON MACRO TABLE search_explanations IS 'The k explanations (all, with k := NULL) that have some of the words asked for, ranked from 0 by BM25 (k1 1.2, b 0.75; each word asked for counts once, however often it is said) over their stems (see split_words and word_stem); how much a word weighs follows from all explanations of the lake, so no filter changes relevance. With how := ''regex'', those in which the regular expression of RE2 matches, by score. Equal ones stand by score, then in the order of model, component, layer, unit, dataset and rank. min_score leaves out explanations without a score.';
+COMMENT ON MACRO TABLE search_explanations IS 'The k explanations (all, with k := NULL) that have some of the words asked for, ranked from 0 by BM25 (k1 1.2, b 0.75; each word asked for counts once, however often it is said) over their stems (see split_words and word_stem); how much a word weighs follows from all explanations of the lake, so no filter changes relevance, which is rounded to nine places, as sums in several threads differ in the last. With how := ''regex'', those in which the regular expression of RE2 matches, by score. Equal ones stand by score, then in the order of model, component, layer, unit, dataset and rank. min_score leaves out explanations without a score.';
