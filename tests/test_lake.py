@@ -101,6 +101,49 @@ def test_a_part_is_seen_only_when_it_is_whole(tmp_path: Path) -> None:
     assert [group.num_rows for group in lake.iterate_part("files", SHARD)] == [1, 1]
 
 
+def records_of(sizes: dict[int, int]) -> pa.Table:
+    """Make records of units, each of one token that is its unit's own and one that is everybody's."""
+    units = [unit for unit, n in sizes.items() for _ in range(n)]
+    tokens = pa.array([token for unit in units for token in (f"of {unit}", "the")]).dictionary_encode()
+    lists = pa.ListArray.from_arrays(pa.array(range(0, 2 * len(units) + 1, 2), pa.int32()), tokens)
+    columns = {
+        "unit": pa.array(units, pa.int32()),
+        "section": ["top"] * len(units),
+        "rank": pa.array([rank for n in sizes.values() for rank in range(n)], pa.int32()),
+        "tokens": lists,
+        "activations": pa.array([[float(unit), 0.5] for unit in units], pa.list_(pa.float32())),
+    }
+    nothing = {name: pa.nulls(len(units), arrow_schema("records").field(name).type) for name in TABLES["records"]}
+    return pa.table(nothing | columns)
+
+
+@pytest.mark.parametrize("is_merged", [False, True])
+@pytest.mark.parametrize(
+    ("sizes", "groups"),
+    [
+        ({5: 2, 6: 2, 7: 2, 9: 2}, [[5, 6], [7, 9]]),
+        ({5: 1, 6: 1, 7: 9, 8: 1}, [[5, 6, 7], [8]]),
+        ({5: 9, 6: 9}, [[5], [6]]),
+    ],
+)
+def test_records_lie_in_row_groups_of_whole_units_with_tokens_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: dict[int, int], groups: list[list[int]], is_merged: bool
+) -> None:
+    monkeypatch.setattr("warehouse.parts.GROUP_VALUES", 8)
+    lake = Lake(tmp_path)
+    lake.create()
+    rows = records_of({3: 4, **sizes}).slice(4)
+    with lake.write_part("records", SHARD) as part:
+        part.write(rows.cast(arrow_schema("records")) if is_merged else rows)
+    assert pa.concat_tables(lake.iterate_part("records", SHARD)).to_pylist() == rows.to_pylist()
+    found = pq.ParquetFile(lake.part_path("records", SHARD), read_dictionary=["tokens.list.element"])
+    for number, units in enumerate(groups):
+        group = found.read_row_group(number)
+        assert sorted(set(group["unit"].to_pylist())) == units
+        tokens = group["tokens"].combine_chunks().values
+        assert sorted(tokens.dictionary.to_pylist()) == [*(f"of {unit}" for unit in units), "the"]
+
+
 def test_an_exception_while_a_part_is_written_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     lake.create()

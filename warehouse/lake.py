@@ -28,7 +28,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from warehouse.datasets import Dataset, builtin_datasets, parse_registration
 from warehouse.errors import InvalidRegistration, LakeError
-from warehouse.parts import PARQUET_OPTIONS, Commit, Shard
+from warehouse.parts import PARQUET_OPTIONS, Commit, Shard, split_records
 from warehouse.remote import cache_folder, open_filesystem, store_errors
 from warehouse.schema import TABLES
 from warehouse.temporary import name_temporary, sweep_temporary
@@ -343,7 +343,7 @@ class PartWriter:
         self.commit_facts: dict[str, object] | None = None
 
     def write(self, rows: pa.Table) -> None:
-        """Append rows as one row group."""
+        """Append rows as one row group, and records as several that are small enough to read one unit from."""
         if rows.num_rows == 0:
             return
         if self._writer is None:
@@ -352,7 +352,8 @@ class PartWriter:
             if self.commit_facts is not None:
                 facts = {"format": FORMAT_VERSION, **self.commit_facts}
                 self._writer.add_key_value_metadata({_COMMIT_KEY: json.dumps(facts, sort_keys=True)})
-        self._writer.write_table(rows, row_group_size=rows.num_rows)
+        for group in split_records(rows) if self._table == "records" else (rows,):
+            self._writer.write_table(group, row_group_size=group.num_rows)
 
     def __enter__(self) -> Self:
         return self

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from warehouse.datasets import Dataset
 
@@ -19,6 +23,8 @@ PARQUET_OPTIONS: dict[str, Any] = {
 bytes); statistics of any column but `unit` find nothing and cost half the time; without Arrow's own schema, readers
 get plain strings for the tokens rather than dictionaries.
 """
+GROUP_VALUES = 600_000
+"""Activations in a row group of records, about: 64 units of GPT-2 XL. Who wants one unit reads its row group whole."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -68,3 +74,36 @@ class Commit:
     statuses: tuple[str, ...]
     hashes: tuple[str | None, ...]
     marks: tuple[str | None, ...]
+
+
+def split_records(rows: pa.Table) -> Iterator[pa.Table]:
+    """Cut records into row groups of whole units, each with a dictionary of its own tokens.
+
+    Args:
+        rows: some records, in the order of units.
+
+    Yields:
+        The records of as many units as have `GROUP_VALUES` activations together, or of one that has more.
+    """
+    ends = rows["activations"].combine_chunks().offsets.to_numpy()
+    starts = np.flatnonzero(np.diff(rows["unit"].to_numpy(), prepend=-1))
+    groups = (ends[starts] - ends[0]) // GROUP_VALUES
+    firsts = starts[np.flatnonzero(np.diff(groups, prepend=-1))].tolist()
+    for first, after in zip(firsts, [*firsts[1:], rows.num_rows], strict=True):
+        yield _shrink_dictionary(rows.slice(first, after - first))
+
+
+def _shrink_dictionary(rows: pa.Table) -> pa.Table:
+    """Leave out of the tokens' dictionary, where they have one, what these rows do not use: Parquet writes it whole."""
+    lists = rows["tokens"].combine_chunks()
+    tokens = lists.flatten()
+    if not isinstance(tokens, pa.DictionaryArray):
+        return rows
+    numbers = tokens.indices.to_numpy()
+    used = np.flatnonzero(np.bincount(numbers, minlength=len(tokens.dictionary)))
+    renumbered = np.empty(len(tokens.dictionary), np.int32)
+    renumbered[used] = np.arange(len(used), dtype=np.int32)
+    shrunk = pa.DictionaryArray.from_arrays(pa.array(renumbered[numbers]), tokens.dictionary.take(pa.array(used)))
+    offsets = lists.offsets.to_numpy()
+    column = pa.ListArray.from_arrays(pa.array(offsets - offsets[0]), shrunk)
+    return rows.set_column(rows.schema.get_field_index("tokens"), "tokens", column)
