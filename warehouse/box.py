@@ -77,19 +77,22 @@ def open_boxed(lake: Lake, remote: RemoteParts | None = None, **settings: bool |
     return connection
 
 
-def query_boxed(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters = None) -> pl.DataFrame:
+def query_boxed(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters = None, before: Sequence[str] = ()
+) -> pl.DataFrame:
     """Run one reading statement on a boxed connection; threads may share it.
 
     Args:
         connection: from `open_boxed`.
         sql: a SELECT in any form (FROM, VALUES, WITH, DESCRIBE, SHOW, SUMMARIZE, PIVOT … IN), or EXPLAIN of one.
         parameters: values for ? or $name.
+        before: statements of our own to run first, as for temporary views, which nobody else sees.
 
     Raises:
         QueryError: the statement is wrong, does more than read, or asks for what is outside the box.
     """
     with connection.cursor() as cursor, _explained():
-        frame: pl.DataFrame = _ask(cursor, sql, parameters).pl()
+        frame: pl.DataFrame = _ask(cursor, sql, parameters, before).pl()
         return frame
 
 
@@ -124,8 +127,11 @@ def query_bounded(
     return frame.head(max_rows), n_rows > max_rows or n_bytes > max_bytes
 
 
-def _ask(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters) -> duckdb.DuckDBPyRelation:
-    cursor.execute("USE warehouse")
+def _ask(
+    cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, before: Sequence[str] = ()
+) -> duckdb.DuckDBPyRelation:
+    for statement in ("USE warehouse", *before):
+        cursor.execute(statement)
     return cursor.sql(_require_read(cursor, sql), params=parameters)
 
 

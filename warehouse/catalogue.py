@@ -226,7 +226,7 @@ def define(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     origin = (_root(lake), _hash_definitions(), _hash_commits(lake, commits, batches), datetime.now(UTC))
     connection.register("origin", _arrow([origin], "root", "definitions", "commits", "built_at"))
     for name, text in _sort_by_need(read_sql("tables") | read_sql("views") | read_sql("macros")):
-        connection.execute(Template(text).substitute(parts=_relation(name, parts[name]) if name in parts else ""))
+        connection.execute(Template(text).substitute(parts=relation(name, parts[name]) if name in parts else ""))
     for name in ("registry", "committed", "origin"):
         connection.unregister(name)
     _comment_columns(connection)
@@ -265,7 +265,7 @@ def _arrow(rows: Sequence[tuple[object, ...]], *names: str) -> pa.Table:
     return pa.table([list(column) for column in columns], schema=schema)
 
 
-def _relation(table: str, paths: list[str]) -> str:
+def relation(table: str, paths: list[str]) -> str:
     """Give the FROM clause of a base view: a list of paths, so that a running build changes no reader's answers."""
     if not paths:
         names = BATCH_TABLES[table] if table in BATCH_TABLES else (*PARTITIONS, *TABLES[table])

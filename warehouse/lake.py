@@ -39,7 +39,6 @@ _COMMIT_KEY = b"warehouse.commit"
 _CONCURRENCY = 32
 """Requests to a store that are under way at once while commits are read."""
 _BATCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.parquet")
-_PART = re.compile(r"model=([^/]+)/component=([^/]+)/layer=(\d+)/units-(\d+)-(\d+)\.parquet")
 
 
 class Lake:
@@ -166,9 +165,8 @@ class Lake:
         start = len(f"{self.root}/{table}/")
         marks = {}
         for path, found in self._find(table).items():
-            if match := _PART.fullmatch(path[start:]):
-                model, component, layer, first, last = match.groups()
-                marks[Shard(model, component, int(layer), int(first), int(last))] = _mark(found)
+            if shard := Shard.of_part(path[start:]):
+                marks[shard] = _mark(found)
         return marks
 
     def parts(self, table: str) -> list[str]:

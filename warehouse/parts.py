@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ get plain strings for the tokens rather than dictionaries.
 """
 GROUP_VALUES = 600_000
 """Activations in a row group of records, about: 64 units of GPT-2 XL. Who wants one unit reads its row group whole."""
+_PART = re.compile(r"model=([^/]+)/component=([^/]+)/layer=(\d+)/units-(\d+)-(\d+)\.parquet")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,6 +41,15 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{self.model}/{self.component}/{self.layer}/{self.first}-{self.last}"
+
+    @classmethod
+    def of_part(cls, part_name: str) -> Shard | None:
+        """Read a shard from the path of a part under its table's folder; None where that is no part's."""
+        match = _PART.fullmatch(part_name)
+        if match is None:
+            return None
+        model, component, layer, first, last = match.groups()
+        return cls(model, component, int(layer), int(first), int(last))
 
     @property
     def part_name(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
@@ -16,7 +18,8 @@ from warehouse.export import rebuild_record
 from warehouse.lake import Lake
 from warehouse.records import NeuronRecord, Section, UnitId
 from warehouse.remote_parts import RemoteParts
-from warehouse.search import Searcher
+from warehouse.search import Searcher, parse_unit
+from warehouse.unit_parts import UnitParts
 
 if TYPE_CHECKING:
     from warehouse.shown import Shown
@@ -25,6 +28,15 @@ TokenOrder: TypeAlias = Literal["max", "mean", "relative", "share"]
 PairOrder: TypeAlias = Literal["max", "mean", "relative", "abs"]
 
 _HERE = "model = $model AND component = $component AND layer = $layer AND unit = $unit"
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A catalogue that is open: its connection, what reads the parts of a remote lake, and which parts there are."""
+
+    connection: duckdb.DuckDBPyConnection
+    remote: RemoteParts | None
+    parts: UnitParts
 
 
 class LakeReader(Searcher):
@@ -38,8 +50,7 @@ class LakeReader(Searcher):
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
-        self._connection: duckdb.DuckDBPyConnection | None = None
-        self._remote: RemoteParts | None = None
+        self._opened: _Opened | None = None
         self._opening = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -53,9 +64,9 @@ class LakeReader(Searcher):
     def close(self) -> None:
         """Close the connection; the next question opens a new one, on the catalogue as it is then."""
         with self._opening:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            if self._opened is not None:
+                self._opened.connection.close()
+                self._opened = None
 
     def sql(self, query: str, params: Parameters = None) -> pl.DataFrame:
         """Run one SELECT over the lake's views and macros, boxed in: no other file, no network, no change.
@@ -68,19 +79,49 @@ class LakeReader(Searcher):
             QueryError: the statement is wrong, does more than read, or asks for what is outside the lake.
             LakeError: there is no lake, no catalogue can be had, or a remote lake was built again meanwhile.
         """
+        return self._run(self._open(), query, params)
+
+    def sql_of_units(
+        self,
+        tables: Sequence[str],
+        units: Sequence[UnitId],
+        query: str,
+        params: Parameters = None,
+        reach: int = 0,
+    ) -> pl.DataFrame:
+        """Run one SELECT about some units, for which only the parts are looked at that can hold their rows.
+
+        Args:
+            tables: the views of one table's parts that the query, or a macro in it, asks.
+            units: those that the query has conditions for.
+            query: as for `sql`.
+            params: as for `sql`.
+            reach: also look for units of the same layer whose number differs by so much.
+
+        Raises:
+            QueryError: as `sql`.
+            LakeError: as `sql`.
+        """
+        opened = self._open()
+        return self._run(opened, query, params, opened.parts.narrow(tables, units, reach))
+
+    def _open(self) -> _Opened:
         with self._opening:
-            if self._connection is None:
-                self._remote = None if self.lake.is_local else RemoteParts(self.lake)
-                self._connection = open_boxed(self.lake, self._remote)
-            connection, remote = self._connection, self._remote
-        if remote is None:
-            return query_boxed(connection, query, params)
+            if self._opened is None:
+                remote = None if self.lake.is_local else RemoteParts(self.lake)
+                connection = open_boxed(self.lake, remote)
+                self._opened = _Opened(connection, remote, UnitParts(connection))
+            return self._opened
+
+    def _run(self, opened: _Opened, query: str, params: Parameters, before: Sequence[str] = ()) -> pl.DataFrame:
+        if opened.remote is None:
+            return query_boxed(opened.connection, query, params, before)
         try:
-            frame = query_boxed(connection, query, params)
-            remote.check_unchanged()
+            frame = query_boxed(opened.connection, query, params, before)
+            opened.remote.check_unchanged()
             return frame
         finally:
-            if remote.is_changed:
+            if opened.remote.is_changed:
                 self.close()
 
     def datasets(self) -> pl.DataFrame:
@@ -162,7 +203,7 @@ class LakeReader(Searcher):
         Raises:
             UnknownUnit: the text is not a unit_id, or the unit is not in the lake.
         """
-        return self.ask_of_unit("FROM top_tokens($unit_id, k := $k)", unit_id, {"k": k})
+        return self.ask_of_unit("FROM top_tokens($unit_id, k := $k)", unit_id, {"k": k}, "token_stats")
 
     def top_pairs(self, unit_id: str | UnitId, k: int = 20) -> pl.DataFrame:
         """Rank the pairs of query and key token that a unit responds to by its largest absolute activation on them.
@@ -170,7 +211,7 @@ class LakeReader(Searcher):
         Raises:
             UnknownUnit: the text is not a unit_id, or the unit is not in the lake.
         """
-        return self.ask_of_unit("FROM top_pairs($unit_id, k := $k)", unit_id, {"k": k})
+        return self.ask_of_unit("FROM top_pairs($unit_id, k := $k)", unit_id, {"k": k}, "pair_stats")
 
     def records(self, unit_id: str | UnitId, section: Section | None = None) -> pl.DataFrame:
         """Give a unit's records in the order of its file, of one section or all.
@@ -179,7 +220,8 @@ class LakeReader(Searcher):
             UnknownUnit: the text is not a unit_id, or the unit is not in the lake.
             QueryError: there is no such section.
         """
-        return self.ask_of_unit("FROM unit_records($unit_id, section := $section)", unit_id, {"section": section})
+        query = "FROM unit_records($unit_id, section := $section)"
+        return self.ask_of_unit(query, unit_id, {"section": section}, "records")
 
     def unit(self, unit_id: str | UnitId) -> pl.DataFrame:
         """Give the figures of one unit, in one row.
@@ -187,8 +229,8 @@ class LakeReader(Searcher):
         Raises:
             UnknownUnit: it is not in the lake; the message says why, and what is there.
         """
-        name = _parse(unit_id)
-        row = self.sql(f"FROM units WHERE {_HERE}", _place(name))
+        name = parse_unit(unit_id)
+        row = self.sql_of_units(["units"], [name], f"FROM units WHERE {_HERE}", _place(name))
         if row.is_empty():
             raise UnknownUnit(self._miss(name))
         return row
@@ -199,10 +241,15 @@ class LakeReader(Searcher):
         Raises:
             UnknownUnit: it is not in the lake; the message says why, and what is there.
         """
-        name = _parse(unit_id)
-        (unit,) = self.unit(name).iter_rows(named=True)
-        records = self.records(name).select("section", "quantile", "tokens", "activations")
-        return rebuild_record(name.layer, unit, records.iter_rows())
+        name, parts = parse_unit(unit_id), self._open().parts
+        units = self.sql(f"FROM {parts.relation('units', name)} WHERE unit = $unit", {"unit": name.unit})
+        if units.is_empty():
+            raise UnknownUnit(self._miss(name))
+        records = self.sql(  # a part has them in the order of their file
+            f"SELECT section, quantile, tokens, activations FROM {parts.relation('records', name)} WHERE unit = $unit",
+            {"unit": name.unit},
+        )
+        return rebuild_record(name.layer, units.row(0, named=True), records.iter_rows())
 
     def show(self, unit_id: str | UnitId, k: int = 5) -> Shown:
         """Show a unit: its figures, its top tokens or pairs, and its first records, shaded by activation.
@@ -219,7 +266,7 @@ class LakeReader(Searcher):
         """
         from warehouse.shown import Shown, UnitDrawing  # here, as most questions are not drawn
 
-        name = _parse(unit_id)
+        name = parse_unit(unit_id)
         (unit,) = self.unit(name).iter_rows(named=True)
         (dataset,) = self.sql(
             "FROM datasets WHERE model = $model AND component = $component",
@@ -268,7 +315,3 @@ class LakeReader(Searcher):
 
 def _place(name: UnitId) -> dict[str, object]:
     return {"model": name.model, "component": name.component, "layer": name.layer, "unit": name.unit}
-
-
-def _parse(unit_id: str | UnitId) -> UnitId:
-    return unit_id if isinstance(unit_id, UnitId) else UnitId.parse(unit_id)

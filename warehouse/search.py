@@ -37,6 +37,12 @@ class Searcher(ExplanationSearcher, ABC):
         """Run one SELECT over the lake."""
 
     @abstractmethod
+    def sql_of_units(
+        self, tables: Sequence[str], units: Sequence[UnitId], query: str, params: Parameters = None
+    ) -> pl.DataFrame:
+        """Run one SELECT about some units, looking only at the parts of these tables that can hold their rows."""
+
+    @abstractmethod
     def unit(self, unit_id: str | UnitId) -> pl.DataFrame:
         """Give the figures of one unit."""
 
@@ -57,20 +63,23 @@ class Searcher(ExplanationSearcher, ABC):
             require_known(self.sql, filters["model"], filters["component"], filters["layer"])
         return found
 
-    def ask_of_unit(self, query: str, unit_id: str | UnitId, params: Mapping[str, object]) -> pl.DataFrame:
+    def ask_of_unit(
+        self, query: str, unit_id: str | UnitId, params: Mapping[str, object], *tables: str
+    ) -> pl.DataFrame:
         """Ask a macro about one unit.
 
         Args:
             query: the SQL, with parameters by name.
             unit_id: which unit, in the query $unit_id.
             params: values of all others.
+            tables: the views of one table's parts that the macro asks about the unit alone.
 
         Raises:
             QueryError: a parameter is none that the macro knows.
             UnknownUnit: the text is not a unit_id, or the answer is empty and the unit is not in the lake.
         """
-        name = canonical(unit_id)
-        found = self.sql(query, {"unit_id": name, **params})
+        name = parse_unit(unit_id)
+        found = self.sql_of_units(tables, [name], query, {"unit_id": str(name), **params})
         if found.is_empty():
             self.unit(name)
         return found
@@ -279,13 +288,13 @@ class Searcher(ExplanationSearcher, ABC):
             UnknownUnit: the text is not a unit_id.
             QueryError: the unit has too few records; the message says how many.
         """
-        return self.sql("FROM splits($unit_id, n := $n)", {"unit_id": canonical(unit_id), "n": n})
+        return self.sql("FROM splits($unit_id, n := $n)", {"unit_id": str(parse_unit(unit_id)), "n": n})
 
 
-def canonical(unit_id: str | UnitId) -> str:
-    """Spell a unit's name in the one way in which the lake has it.
+def parse_unit(unit_id: str | UnitId) -> UnitId:
+    """Read a unit's name, unless that was done.
 
     Raises:
         UnknownUnit: the text is not a unit_id.
     """
-    return str(unit_id if isinstance(unit_id, UnitId) else UnitId.parse(unit_id))
+    return unit_id if isinstance(unit_id, UnitId) else UnitId.parse(unit_id)
