@@ -92,13 +92,16 @@ def _compare_tokens(reader: LakeReader, identities: Sequence[Identity], profiles
     numbers = dict.fromkeys(number for profile in profiles for number in islice(profile, _N_TOKENS))
     if not numbers:
         return []
-    # As literals, the numbers choose what is read of the index, which is sorted by them.
-    rows = reader.sql(
-        "SELECT r.token_number, v.token, concat_ws('/', r.model, r.component, r.layer, r.unit), r.max_activation "
-        "FROM index_rows AS r INNER JOIN vocabulary AS v USING (token_number) "
-        f"WHERE r.token_number IN ({', '.join(map(str, numbers))}) "
-        "AND list_contains($units, r.unit) AND list_contains($layers, r.layer)",
-        {"units": [i.name.unit for i in identities], "layers": [i.name.layer for i in identities]},
+    names = [identity.name for identity in identities]
+    # As literals, the units choose which row groups are read.
+    rows = reader.sql_of_units(
+        ["token_stats"],
+        names,
+        "SELECT v.token_number, v.token, s.unit_id, s.max_activation "
+        "FROM token_stats AS s INNER JOIN vocabulary AS v USING (token) "
+        f"WHERE s.unit IN ({', '.join(str(name.unit) for name in names)}) "
+        "AND list_contains($names, s.unit_id) AND list_contains($numbers, v.token_number)",
+        {"names": list(map(str, names)), "numbers": list(numbers)},
     ).rows()
     tokens = {number: token for number, token, _, _ in rows}
     peaks = {(number, name): peak for number, _, name, peak in rows}

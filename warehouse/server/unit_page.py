@@ -15,6 +15,7 @@ from warehouse.reader import LakeReader
 from warehouse.records import UnitId
 from warehouse.server.charts import Chart, draw_histogram, draw_profile
 from warehouse.server.shading import ShownRecord, show_record
+from warehouse.unit_parts import EVERYWHERE
 
 _HERE = "model = $model AND component = $component AND layer = $layer AND unit = $unit"
 _N_TOKENS = 24
@@ -39,13 +40,11 @@ class ShownSection:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A unit with its dataset's facts and its neighbours in the layer."""
+    """A unit with its dataset's facts."""
 
     name: UnitId
     figures: Row
     dataset: Row
-    previous: int | None
-    following: int | None
 
     @property
     def is_pair(self) -> bool:
@@ -60,9 +59,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class UnitView:
-    """All that a unit's page shows."""
+    """All that a unit's page shows; previous and following are the units beside it in the layer."""
 
     identity: Identity
+    previous: int | None
+    following: int | None
     largest: float
     sections: list[ShownSection]
     histogram: Chart | None
@@ -81,14 +82,24 @@ def identify(reader: LakeReader, unit_id: UnitId) -> Identity:
         UnknownUnit: it is not in the lake; the message says why, and what is there.
     """
     figures = reader.unit(unit_id).row(0, named=True)
-    layer = "FROM files WHERE status = 'ok' AND model = $model AND component = $component AND layer = $layer"
     facts = reader.sql(
-        f"SELECT d.kind, d.per, d.notes, (SELECT max(unit) {layer} AND unit < $unit) AS previous, "
-        f"(SELECT min(unit) {layer} AND unit > $unit) AS following "
-        "FROM datasets AS d WHERE d.model = $model AND d.component = $component",
-        _place(unit_id),
-    ).row(0, named=True)
-    return Identity(unit_id, figures, facts, facts["previous"], facts["following"])
+        "SELECT kind, per, notes FROM datasets WHERE model = $model AND component = $component",
+        {"model": unit_id.model, "component": unit_id.component},
+    )
+    return Identity(unit_id, figures, facts.row(0, named=True))
+
+
+def _find_neighbours(reader: LakeReader, unit_id: UnitId, reach: int = 1) -> tuple[int | None, int | None]:
+    """Find the units before and after one in its layer: in the next parts, or where those have none in all of them."""
+    query = (
+        "SELECT max(unit) FILTER (unit < $unit), min(unit) FILTER (unit > $unit) FROM files "
+        "WHERE status = 'ok' AND model = $model AND component = $component AND layer = $layer"
+    )
+    found = reader.sql_of_units(["files"], [unit_id], query, _place(unit_id), reach)
+    previous, following = found.row(0)
+    if None in (previous, following) and reach < EVERYWHERE:
+        return _find_neighbours(reader, unit_id, EVERYWHERE)
+    return previous, following
 
 
 def find_near_units(reader: LakeReader, unit_id: UnitId, k: int = 6) -> list[str]:
@@ -126,8 +137,11 @@ def view_unit(reader: LakeReader, unit_id: UnitId, n_records: int) -> UnitView:
     tokens = [] if identity.is_pair else reader.top_tokens(unit_id, _N_TOKENS).to_dicts()
     if identity.is_pair:
         tokens = reader.top_pairs(unit_id, _N_TOKENS).to_dicts()
+    previous, following = _find_neighbours(reader, unit_id)
     return UnitView(
         identity=identity,
+        previous=previous,
+        following=following,
         largest=largest,
         sections=list(_split(records, identity, largest, n_records)),
         histogram=draw_histogram(values, "token pairs" if identity.is_pair else "tokens"),
@@ -147,20 +161,15 @@ def view_record(
 
     Raises:
         UnknownUnit: the unit is not in the lake, or has no such record.
-        QueryError: there is no such section.
     """
     identity = identify(reader, unit_id)
-    asked = {"u": str(unit_id), "section": section, "quantile": quantile, "rank": rank}
-    found = reader.sql(
-        "FROM unit_records($u, section := $section) WHERE quantile IS NOT DISTINCT FROM $quantile AND rank = $rank",
-        asked,
-    )
+    records = reader.records(unit_id)
+    is_wanted = (pl.col("section") == section) & pl.col("quantile").eq_missing(quantile) & (pl.col("rank") == rank)
+    found = records.filter(is_wanted)
     if found.is_empty():
         where = section if quantile is None else f"{section} {quantile}"
         raise UnknownUnit(f"{unit_id} has no record {rank} in section {where}")
-    peaks = reader.sql(
-        "SELECT max_activation, activations FROM unit_records($u, section := 'top')", {"u": str(unit_id)}
-    )
+    peaks = records.filter(pl.col("section") == "top")
     largest = max(find_largest(peaks, identity.is_pair), find_largest(found, identity.is_pair))
     return identity, show_record(found.row(0, named=True), largest, identity.is_pair, is_alone=True), largest
 
@@ -177,16 +186,21 @@ def find_largest(records: pl.DataFrame, is_pair: bool) -> float:
 
 def find_explanations(reader: LakeReader, unit_id: UnitId) -> list[Row]:
     """Give a unit's explanations, each with all of its scores as a list of (kind, score)."""
-    return reader.sql(
-        "SELECT e.explanation, e.explainer, e.origin, e.score, e.score_kind, e.dataset, "
-        "list(struct_pack(kind := s.score_kind, score := s.score) ORDER BY s.score_kind) "
-        "FILTER (WHERE s.score IS NOT NULL) AS scores "
-        f"FROM (FROM explanations WHERE {_HERE}) AS e "
-        f"LEFT JOIN (FROM explanation_scores WHERE {_HERE}) AS s USING (dataset, unit_id, rank) "
-        "GROUP BY e.dataset, e.rank, e.explanation, e.explainer, e.origin, e.score, e.score_kind "
-        "ORDER BY e.dataset, e.rank",
-        _place(unit_id),
+    place = _place(unit_id)
+    rows = reader.sql_of_units(
+        ["explanations"],
+        [unit_id],
+        "SELECT dataset, rank, explanation, explainer, origin, score, score_kind FROM explanations "
+        f"WHERE {_HERE} ORDER BY dataset, rank",
+        place,
     ).to_dicts()
+    if not rows:
+        return rows
+    query = f"SELECT dataset, rank, score_kind AS kind, score FROM explanation_scores WHERE {_HERE} ORDER BY score_kind"
+    scores = reader.sql_of_units(["explanation_scores"], [unit_id], query, place).rows_by_key(
+        ["dataset", "rank"], named=True
+    )
+    return [row | {"scores": scores.get((row["dataset"], row["rank"]), [])} for row in rows]
 
 
 def _split(records: pl.DataFrame, identity: Identity, largest: float, n_records: int) -> Iterator[ShownSection]:
@@ -229,7 +243,9 @@ def _profile(reader: LakeReader, unit_id: UnitId) -> Chart | None:
 def _related(reader: LakeReader, unit_id: UnitId, view: str, columns: str) -> dict[str, list[Row]]:
     """Give the first rows of each list of a sibling's file, by what the list is."""
     facts = "direction, sign" if view == "related_units" else "basis, direction, sign"
-    frame = reader.sql(
+    frame = reader.sql_of_units(
+        [view],
+        [unit_id],
         f"SELECT concat_ws(' ', {facts}) AS list, {columns} FROM {view} "
         f"WHERE {_HERE} AND rank < {_N_RELATED} ORDER BY list DESC, rank",
         _place(unit_id),
