@@ -22,10 +22,11 @@ from tests.builds import build, register_small, write_units
 from tests.server.conftest import Served
 from warehouse.catalogue import build_catalogue
 from warehouse.lake import Lake
+from warehouse.plan import Selection
 from warehouse.records import ActivationRecord, NeuronRecord
 from warehouse.server.app import make_routes
 from warehouse.server.charts import draw_frame
-from warehouse.server.rendering import visible, visible_token
+from warehouse.server.rendering import number, visible, visible_token
 from warehouse.server.settings import ServeSettings
 from warehouse.server.shading import LEVELS, shade_of, show_record
 
@@ -234,6 +235,55 @@ def test_what_cannot_be_shown_is_said_on_a_page(served: Served, path: str, statu
     assert "problem" in [attributes.get("class") for attributes in page.find("p")]
 
 
+@pytest.mark.parametrize(
+    "path", ["/", f"/unit/{NEURON}", "/token?token=a", "/compare", "/token", "/unit/toy/mlp/0/0", "/x"]
+)
+def test_head_gives_the_headers_that_get_gives_and_no_body(served: Served, path: str) -> None:
+    html = {"Accept": "text/html"}
+    asked, got = served.client.head(path, headers=html), served.client.get(path, headers=html)
+    assert asked.status_code == got.status_code
+    assert (asked.content, len(got.content) > 500) == (b"", True)
+    assert {**asked.headers, "date": ""} == {**got.headers, "date": ""}
+
+
+@pytest.mark.parametrize("path", ["/x", "/unit", "/unit/gpt2-xl", "/data/x/0/0.json", "/static/x", "/x%00%0a<b>"])
+def test_a_path_without_anything_is_a_page_to_browsers_and_a_problem_document_to_programs(
+    served: Served, path: str
+) -> None:
+    browser = served.client.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert (browser.status_code, browser.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    page = Page(browser.text)
+    assert_harmless(page)
+    assert "nothing is at this path" in page.text and "/" in page.links
+    program = served.client.get(path)
+    assert (program.status_code, program.headers["content-type"]) == (404, "application/problem+json")
+    assert {browser.headers["vary"], program.headers["vary"]} == {"Accept"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/nothing", "/api/v1/units/gpt2-xl/mlp_post_act/0/999", "/data/collated-activations/0/999.json"]
+)
+def test_the_api_and_the_file_tree_answer_browsers_too_in_their_own_form(served: Served, path: str) -> None:
+    answer = served.client.get(path, headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+def test_a_unit_page_leads_to_the_units_beside_it_whatever_shards_they_are_in(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    dataset = register_small(lake, shard_units=4)
+    units = [0, 1, 4, 23]
+    write_units(tmp_path, dataset, [(2, unit, NeuronRecord(2, unit, mean=0.5)) for unit in units])
+    write_units(tmp_path, dataset, [(1, 5, NeuronRecord(1, 5, mean=0.5))])
+    build(lake, tmp_path, [dataset.key], Selection((1, 2), tuple(range(24))))
+    build_catalogue(lake)
+    client = TestClient(make_routes(ServeSettings(str(lake.root))))
+    for unit in units:
+        links = {a["rel"]: a["href"] for a in get(client, f"/unit/toy/mlp/2/{unit}").find("a") if "rel" in a}
+        at = units.index(unit)
+        expected = {"prev": units[at - 1 : at], "next": units[at + 1 : at + 2]}
+        assert links == {rel: f"/unit/toy/mlp/2/{near[0]}" for rel, near in expected.items() if near}
+
+
 def test_a_unit_page_says_what_the_lake_says(served: Served) -> None:
     page = get(served.client, f"/unit/{NEURON}?k=1000")
     with warehouse.open(served.lake.root) as reader:
@@ -294,6 +344,9 @@ def test_a_comparison_has_the_likeness_that_similar_units_has(served: Served) ->
         other, score = reader.similar_units(NEURON, 1).select("unit_id", "score").row(0)
     page = get(served.client, f"/compare?unit={NEURON}&unit={other}")
     assert f"{score:.4g}" in page.text
+    with warehouse.open(served.lake.root) as reader:
+        strongest = reader.top_tokens(other, 1)
+    assert number(strongest["max_activation"][0]) in page.text
     added = served.client.get(f"/compare?unit={NEURON}&add=+{other}")
     assert unquote(added.headers["location"]) == f"/compare?unit={NEURON}&unit={other}"
     dropped = served.client.get(f"/compare?unit={NEURON}&unit={other}&drop={NEURON}")

@@ -80,7 +80,7 @@ def make_routes(settings: ServeSettings) -> Routes:
         redoc_url=None,
     )
     app.state.lake, app.state.settings = lake, settings
-    add_handlers(app)
+    add_handlers(app, pages.render_problem)
     app.include_router(api.router)
     app.include_router(pages.router)
     app.add_api_route("/healthz", answer_health, methods=["GET", "HEAD"], include_in_schema=False)

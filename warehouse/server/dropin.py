@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fastapi import APIRouter, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from warehouse.errors import UnknownUnit
@@ -38,8 +39,7 @@ def answer_file(path: str, request: Request) -> Response:
     live: LiveLake = request.app.state.lake
     place, reader = live.tree.find(path), live.reader
     if place is None:
-        detail = "nothing is at this path: no page, nothing of the API, and no file of a dataset that the lake knows"
-        return problem(HTTPStatus.NOT_FOUND, detail, instance=request.url.path)
+        raise HTTPException(HTTPStatus.NOT_FOUND)
     found = read_record(reader, place)  # asked for most, and so without a question before it
     if found is None:
         status, detail, digest = find_file(reader, place)

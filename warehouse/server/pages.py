@@ -54,6 +54,10 @@ LayerWanted = Annotated[int | None, Query(ge=0, le=10_000)]
 class Page(APIRoute):
     """A route whose errors are pages too, and whose pages are compressed and kept for as long as they stay the same."""
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], *, methods: list[str], **options: Any) -> None:
+        """Make a route that answers HEAD as it answers GET; the web server leaves the body away."""
+        super().__init__(path, endpoint, methods=[*methods, "HEAD"], **options)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the handler."""
         handle = super().get_route_handler()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 import orjson
@@ -15,6 +15,7 @@ from warehouse.errors import LakeError, StaleCatalogue, UnknownDataset, UnknownU
 from warehouse.server.sandbox import SandboxBusy
 
 RETRY_SECONDS = 2
+_NOTHING = "nothing is at this path: no page, nothing of the API, and no file of a dataset that the lake knows"
 
 
 def problem(
@@ -47,8 +48,13 @@ def status_of(error: WarehouseError) -> int:
             return HTTPStatus.BAD_REQUEST
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Answer every error of an app so."""
+def add_handlers(app: FastAPI, show: Callable[[int, str], Response]) -> None:
+    """Answer every error of an app so.
+
+    Args:
+        app: the application.
+        show: makes a page of a status and of what is wrong, for browsers at a path where nothing is.
+    """
 
     @app.exception_handler(WarehouseError)
     async def answer_warehouse(request: Request, error: WarehouseError) -> Response:
@@ -64,12 +70,22 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def answer_http(request: Request, error: HTTPException) -> Response:
-        return _answer(request, error.status_code, error.detail, error.headers or {})
+        if error.status_code != HTTPStatus.NOT_FOUND:
+            return _answer(request, error.status_code, error.detail, error.headers or {})
+        is_page = _takes_page(request)
+        answer = show(error.status_code, _NOTHING) if is_page else _answer(request, error.status_code, _NOTHING, {})
+        answer.headers["Vary"] = "Accept"
+        return answer
 
     @app.exception_handler(Exception)
     async def answer_unforeseen(request: Request, error: Exception) -> Response:
         # The web server logs the error itself; who asks is not told what is inside.
         return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "the server met an error: see its log", {})
+
+
+def _takes_page(request: Request) -> bool:
+    """Say whether a browser asks, and not for the API: programs take anything, and do not name HTML."""
+    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
 
 
 def _answer(request: Request, status: int, detail: str, headers: Mapping[str, str]) -> Response:
