@@ -24,7 +24,7 @@ def log_event(event: str, **facts: object) -> None:
 
 
 class AccessLog:
-    """Writes a line when a request was answered, or its client went away."""
+    """Writes a line as the last of an answer is sent, or when its client went away."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -35,19 +35,9 @@ class AccessLog:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
-        status, n_bytes = 500, 0
+        status, n_bytes, is_written = 500, 0, False
 
-        async def send_counted(message: Message) -> None:
-            nonlocal status, n_bytes
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            else:
-                n_bytes += len(message.get("body", b""))
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_counted)
-        finally:
+        def write() -> None:
             client = scope.get("client")
             log_event(
                 "request",
@@ -58,6 +48,23 @@ class AccessLog:
                 milliseconds=round((time.perf_counter() - start) * 1e3, 1),
                 client=client[0] if client else None,
             )
+
+        async def send_counted(message: Message) -> None:
+            nonlocal status, n_bytes, is_written
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            else:
+                n_bytes += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    is_written = True
+                    write()  # before the client has all: who reads the log after the answer finds it there
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_counted)
+        finally:
+            if not is_written:
+                write()
 
 
 class JsonLines(logging.Handler):
