@@ -36,8 +36,10 @@ def running_server(lake: str) -> Iterator[tuple[str, int]]:
     arguments = [sys.executable, "-m", "warehouse", "serve", "--lake", lake, "--port", "0"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
-        yield process.stdout.readline().strip().rstrip("/"), process.pid
-        process.send_signal(signal.SIGTERM)
+        try:
+            yield process.stdout.readline().strip().rstrip("/"), process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
 
 
 def choose_questions(lake: str, draw: random.Random) -> dict[str, list[str]]:
