@@ -7,7 +7,7 @@ tree holds nothing but reads, since DuckDB would also write where it may read (a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -26,6 +26,7 @@ Parameters: TypeAlias = Sequence[object] | Mapping[str, object] | None
 _EXPLAIN = re.compile(r"EXPLAIN\s+(?:ANALYZE\s+)?(?:\(\s*(?:ANALYZE|FORMAT)\b[\w\s,]*\)\s*)?", re.IGNORECASE | re.ASCII)
 _STALE = " (if a shard was built again since the catalogue was: run 'warehouse catalogue')"
 _BATCH_ROWS = 10_000
+_MOST_CHECKED = 1_000
 _READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _REFUSED_FUNCTIONS = {
     # run SQL that is given as a text, past the check of the syntax tree
@@ -78,7 +79,11 @@ def open_boxed(lake: Lake, remote: RemoteParts | None = None, **settings: bool |
 
 
 def query_boxed(
-    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters = None, before: Sequence[str] = ()
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    parameters: Parameters = None,
+    before: Sequence[str] = (),
+    checked: MutableMapping[str, str] | None = None,
 ) -> pl.DataFrame:
     """Run one reading statement on a boxed connection; threads may share it.
 
@@ -87,12 +92,13 @@ def query_boxed(
         sql: a SELECT in any form (FROM, VALUES, WITH, DESCRIBE, SHOW, SUMMARIZE, PIVOT … IN), or EXPLAIN of one.
         parameters: values for ? or $name.
         before: statements of our own to run first, as for temporary views, which nobody else sees.
+        checked: texts that were found to be reads, each with its statement, which are not looked at again.
 
     Raises:
         QueryError: the statement is wrong, does more than read, or asks for what is outside the box.
     """
     with connection.cursor() as cursor, _explained():
-        frame: pl.DataFrame = _ask(cursor, sql, parameters, before).pl()
+        frame: pl.DataFrame = _ask(cursor, sql, parameters, before, {} if checked is None else checked).pl()
         return frame
 
 
@@ -117,7 +123,7 @@ def query_bounded(
     batches: list[pa.RecordBatch] = []
     n_rows, n_bytes = 0, 0
     with _explained():
-        reader = _ask(connection, sql, parameters).to_arrow_reader(min(max_rows + 1, _BATCH_ROWS))
+        reader = _ask(connection, sql, parameters, (), {}).to_arrow_reader(min(max_rows + 1, _BATCH_ROWS))
         for batch in reader:
             batches.append(batch)
             n_rows, n_bytes = n_rows + batch.num_rows, n_bytes + batch.nbytes
@@ -128,11 +134,19 @@ def query_bounded(
 
 
 def _ask(
-    cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, before: Sequence[str] = ()
+    cursor: duckdb.DuckDBPyConnection,
+    sql: str,
+    parameters: Parameters,
+    before: Sequence[str],
+    checked: MutableMapping[str, str],
 ) -> duckdb.DuckDBPyRelation:
     for statement in ("USE warehouse", *before):
         cursor.execute(statement)
-    return cursor.sql(_require_read(cursor, sql), params=parameters)
+    read = checked.get(sql) or _require_read(cursor, sql)
+    if len(checked) >= _MOST_CHECKED:
+        checked.clear()
+    checked[sql] = read
+    return cursor.sql(read, params=parameters)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
@@ -32,11 +32,19 @@ _HERE = "model = $model AND component = $component AND layer = $layer AND unit =
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A catalogue that is open: its connection, what reads the parts of a remote lake, and which parts there are."""
+    """A catalogue that is open.
+
+    Attributes:
+        connection: boxed in.
+        remote: what reads the parts of a remote lake.
+        parts: which there are.
+        checked: the statements that were found to be reads, by their texts.
+    """
 
     connection: duckdb.DuckDBPyConnection
     remote: RemoteParts | None
     parts: UnitParts
+    checked: dict[str, str] = field(default_factory=dict)
 
 
 class LakeReader(Searcher):
@@ -115,9 +123,9 @@ class LakeReader(Searcher):
 
     def _run(self, opened: _Opened, query: str, params: Parameters, before: Sequence[str] = ()) -> pl.DataFrame:
         if opened.remote is None:
-            return query_boxed(opened.connection, query, params, before)
+            return query_boxed(opened.connection, query, params, before, opened.checked)
         try:
-            frame = query_boxed(opened.connection, query, params, before)
+            frame = query_boxed(opened.connection, query, params, before, opened.checked)
             opened.remote.check_unchanged()
             return frame
         finally:

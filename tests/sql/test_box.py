@@ -49,6 +49,20 @@ def box(tmp_path_factory: pytest.TempPathFactory, content: Content) -> Iterator[
         yield Box(lake, connection)
 
 
+def test_a_text_is_judged_once_and_the_same_again_however_many_there_are(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warehouse.box._MOST_CHECKED", 3)
+    checked: dict[str, str] = {}
+    for n in (*range(5), *range(5)):
+        for value in ("a", "b"):
+            asked = query_boxed(box.connection, f"SELECT $v AS v, {n} AS n;  ", {"v": value}, checked=checked)
+            assert asked.rows() == [(value, n)]
+        with pytest.raises(QueryError, match="only reads"):
+            query_boxed(box.connection, "DROP TABLE vocabulary", checked=checked)
+        assert 0 < len(checked) <= 3
+
+
 @pytest.mark.parametrize(
     "sql",
     [
