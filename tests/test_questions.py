@@ -103,6 +103,56 @@ def test_head_counts_each_distance_of_its_pairs(run: Run) -> None:
     assert sum(row["share"] for row in rows) == pytest.approx(1)
 
 
+def test_similar_by_texts_counts_the_top_texts_that_units_share(run: Run, built_lake: Lake) -> None:
+    with warehouse.open(built_lake.root) as reader:
+        expected = reader.sql(
+            "WITH texts AS (SELECT DISTINCT unit_id, section, tokens FROM records AS r "
+            "INNER JOIN datasets AS d USING (model, component) WHERE d.per = 'token') "
+            "SELECT a.unit_id AS asked, b.unit_id, count(DISTINCT a.tokens) AS n FROM texts AS a "
+            "INNER JOIN texts AS b ON a.tokens = b.tokens AND a.unit_id <> b.unit_id "
+            "WHERE a.section = 'top' AND b.section = 'top' GROUP BY ALL ORDER BY n DESC, asked, b.unit_id LIMIT 1"
+        ).row(0)
+    rows = answer(run, "similar", expected[0], "--by", "texts", "-k", "500")
+    assert (expected[1], expected[2]) in {(row["unit_id"], row["n_shared_texts"]) for row in rows}
+    assert max(row["n_shared_texts"] for row in rows) == expected[2]
+
+
+def test_contexts_rank_units_by_the_number_of_texts(run: Run, built_lake: Lake) -> None:
+    rows = answer(run, "contexts", FAMOUS_TOKEN, "--units", "texts", "-k", "500")
+    with warehouse.open(built_lake.root) as reader:
+        places = reader.contexts(FAMOUS_TOKEN, k=100_000)
+    assert rows[0]["score"] == rows[0]["n_texts"] == max(row["n_texts"] for row in rows)
+    assert {row["unit_id"] for row in rows} == set(places["unit_id"])
+
+
+@pytest.mark.parametrize(("unit_id", "column"), [("gpt2-xl/mlp_post_act/0/0", "token"), (HEAD, "key_token")])
+def test_profile_ranks_the_tokens_of_a_neuron_and_the_pairs_of_a_head(run: Run, unit_id: str, column: str) -> None:
+    rows = answer(run, "profile", unit_id, "-k", "7")
+    assert [row["rank"] for row in rows] == list(range(7))
+    assert rows[0][column]
+
+
+def test_heads_rank_by_the_pattern_that_is_asked_for(run: Run, built_lake: Lake) -> None:
+    rows = answer(run, "heads", "--by", "same_token", "--component", "attn_write_norm", "-k", "100")
+    parts = [row["same_token"] for row in rows if row["same_token"] is not None]
+    assert parts == sorted(parts, reverse=True)
+    with warehouse.open(built_lake.root) as reader:
+        assert {row["unit_id"] for row in rows} == set(reader.head_patterns(component="attn_write_norm")["unit_id"])
+
+
+def test_kinds_count_the_units_that_they_list(run: Run) -> None:
+    for kind in ("dead", "near_dead", "one_token", "duplicate"):
+        counted = {
+            (row["model"], row["component"], row["layer"]): row[kind] for row in answer(run, "kinds") if row[kind]
+        }
+        code, out, err = run("kinds", kind, "--format", "json")
+        if not counted:
+            assert (code, out) == (1, "") and f"is {kind}" in err
+            continue
+        listed = {(row["model"], row["component"], row["layer"], row["unit"]) for row in json.loads(out)}
+        assert {place: sum(each[:3] == place for each in listed) for place in counted} == counted
+
+
 @pytest.mark.parametrize(
     ("pattern", "how"),
     [
@@ -135,6 +185,9 @@ def test_tokens_finds_a_token_in_every_way_of_asking(run: Run, pattern: str, how
         (["coactive", "gpt2-xl/mlp_post_act/0/0", "--by", "loudness"], "count or share"),
         (["head", "gpt2-xl/mlp_post_act/0/0"], "is per token"),
         (["head", "gpt2-small/attn_write_norm/7/0"], "was not built yet"),
+        (["heads", "--component", "mlp_post_act"], "is per token pair"),
+        (["kinds", "--layer", "7"], "nothing of --layer 7 was built yet"),
+        (["profile", "gpt2-xl/mlp_post_act/7/2"], "was not built yet"),
         (["tokens", "Farnce"], f"'{PLANTED_KEY}'"),
         (["tokens", "(", "--how", "regex"], "missing )"),
     ],

@@ -22,7 +22,8 @@ from warehouse.datasets import builtin_datasets, parse_registration
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ASKED = (
-    "top", "unit", "similar", "coactive", "match", "head", "tokens", "contexts", "sql", "check", "export", "status",
+    "top", "unit", "similar", "coactive", "profile", "match", "head", "heads", "kinds", "tokens", "contexts",
+    "sql", "check", "export", "status",
 )  # fmt: skip
 """The commands that need nothing but a lake."""
 

@@ -63,6 +63,15 @@ def reader(built_lake: Lake) -> Iterator[LakeReader]:
             "match_units('mlp_post_act', 'mlp_post_act', model_a := 'gpt2-small', model_b := 'gpt2-xl', "
             "layer_a := 0, layer_b := 1)",
         ),
+        (
+            lambda r: r.units_with_shared_texts(UNIT, 5, model="gpt2-small"),
+            f"units_with_shared_texts('{UNIT}', k := 5, model := 'gpt2-small')",
+        ),
+        (
+            lambda r: r.top_units_by_context(FAMOUS_TOKEN, "phrase", 5, **WHERE, by="texts"),
+            f"top_units_by_context('{FAMOUS_TOKEN}', k := 5, {HERE}, \"by\" := 'texts')",
+        ),
+        (lambda r: r.head_patterns("gpt2-small", layer=0), "head_patterns(model := 'gpt2-small', layer := 0)"),
         (lambda r: r.head_profile(HEAD), f"head_profile('{HEAD}')"),
     ],
     ids=lambda value: value.partition("(")[0] if isinstance(value, str) else "",

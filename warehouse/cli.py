@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from warehouse import questions_cli
+from warehouse import layers_cli, questions_cli
 from warehouse.cli_options import (
     DEFAULT_LAKE,
     ComponentOption,
@@ -20,6 +20,7 @@ from warehouse.cli_options import (
     ModelOption,
     QuietOption,
     UnitArgument,
+    open_lake,
 )
 from warehouse.datasets import PUBLIC_BUCKET
 from warehouse.errors import WarehouseError
@@ -36,7 +37,6 @@ from warehouse.serve_cli import serve
 if TYPE_CHECKING:
     from flows.shards import BuildSummary
     from warehouse.plan import Selection
-    from warehouse.reader import LakeReader
 
 
 class RunnerKind(StrEnum):
@@ -255,7 +255,7 @@ def status(
 
     from warehouse.catalogue import is_current
 
-    with _open(lake) as reader:
+    with open_lake(lake) as reader:
         coverage = reader.sql(
             "FROM coverage WHERE model = coalesce($model, model) AND component = coalesce($component, component) "
             "ORDER BY model, component, layer",
@@ -288,9 +288,12 @@ for question in (
     questions_cli.tokens,
     questions_cli.contexts,
     questions_cli.similar,
-    questions_cli.match,
     questions_cli.coactive,
-    questions_cli.head,
+    questions_cli.profile,
+    layers_cli.match,
+    layers_cli.head,
+    layers_cli.heads,
+    layers_cli.kinds,
     search,
 ):
     app.command()(question)
@@ -307,7 +310,7 @@ def unit(
 
     JSON is the NeuronRecord as its file had it; CSV and Parquet are its records.
     """
-    with _open(lake) as reader:
+    with open_lake(lake) as reader:
         if form is Format.json:
             sys.stdout.buffer.write(reader.neuron_record(unit_id).to_json() + b"\n")
         elif form is Format.table:
@@ -327,7 +330,7 @@ def sql(
 
     What there is to ask: "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal"
     """
-    with _open(lake) as reader:
+    with open_lake(lake) as reader:
         emit(reader.sql(sys.stdin.read() if query == "-" else query), form)
 
 
@@ -414,12 +417,6 @@ def main() -> None:
 
 def _note(line: str) -> None:
     sys.stderr.write(printable(line) + "\n")
-
-
-def _open(lake: str) -> LakeReader:
-    import warehouse
-
-    return warehouse.open(lake)
 
 
 def _select(layers: str | None, units: str | None) -> Selection:

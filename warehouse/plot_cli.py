@@ -18,14 +18,13 @@ from warehouse.cli_options import (
     LayerOption,
     ModelOption,
     UnitArgument,
+    open_lake,
 )
 from warehouse.errors import WarehouseError
 from warehouse.output import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from warehouse.reader import LakeReader
 
 
 class StrengthKind(StrEnum):
@@ -62,7 +61,7 @@ def unit(unit_id: UnitArgument, out: OutOption = None, lake: LakeOption = DEFAUL
     """Draw the histogram of a unit's activations in the random sample, and where its other records peak."""
     plot = _load_plot()
     file = _choose(plot, out, f"unit-{unit_id}")
-    with _open(lake) as reader:
+    with open_lake(lake) as reader:
         figure = plot.draw_unit(reader, unit_id)
     _write(plot, figure, file)
 
@@ -85,7 +84,7 @@ def token(
     """
     plot = _load_plot()
     file = _choose(plot, out, f"token-{token}-{by}")
-    with _open(lake) as reader:
+    with open_lake(lake) as reader:
         figure = plot.draw_token(reader, token, by.value, model, component, layer)
     _write(plot, figure, file)
 
@@ -104,7 +103,7 @@ def selectivity(
     """Draw how selective the units of each layer and component are for tokens."""
     plot = _load_plot()
     file = _choose(plot, out, f"selectivity-{by}")
-    with _open(lake) as reader:
+    with open_lake(lake) as reader:
         figure = plot.draw_selectivity(reader, by.value, model, component, layer)
     _write(plot, figure, file)
 
@@ -121,7 +120,7 @@ def head(
     """Draw where a head, or a latent by token pair, looks: by query and key position, and by distance."""
     plot = _load_plot()
     file = _choose(plot, out, f"head-{unit_id}")
-    with _open(lake) as reader:
+    with open_lake(lake) as reader:
         figure = plot.draw_head(reader, unit_id, section.value)
     _write(plot, figure, file)
 
@@ -144,12 +143,6 @@ def _choose(plot: ModuleType, out: Path | None, stem: str) -> Path:
     if not file.parent.is_dir():
         raise WarehouseError(f"--out {file}: there is no folder {file.parent}")
     return file
-
-
-def _open(lake: str) -> LakeReader:
-    import warehouse
-
-    return warehouse.open(lake)
 
 
 def _write(plot: ModuleType, figure: Figure, file: Path) -> None:

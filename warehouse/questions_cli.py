@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,7 @@ from warehouse.cli_options import (
     ModelOption,
     RowsOption,
     UnitArgument,
+    open_lake,
 )
 from warehouse.errors import WarehouseError
 from warehouse.output import Format, console, emit
@@ -137,12 +139,19 @@ def top(
     """
     asked = _Ranking(tuple(tokens or ()), query, key, but_not, by)
     asked.require_one()
-    with _open(lake) as reader:
+    with open_lake(lake) as reader:
         asked.require_tokens(reader)
         found = asked.rank(reader, k, model, component, layer)
         if found.is_empty():
             raise WarehouseError(asked.explain_nothing(reader, model, component, layer))
     emit(found, form)
+
+
+class Likeness(StrEnum):
+    """What similar units have in common."""
+
+    tokens = "tokens"
+    texts = "texts"
 
 
 def similar(
@@ -151,24 +160,36 @@ def similar(
     model: ModelOption = None,
     component: ComponentOption = None,
     layer: LayerOption = None,
+    by: Annotated[
+        Likeness, typer.Option(help="tokens: the profile of tokens that they respond to; texts: top texts they share.")
+    ] = Likeness.tokens,
     lake: LakeOption = DEFAULT_LAKE,
     form: FormatOption = Format.table,
 ) -> None:
-    """Rank the units of any component that respond to the same tokens as a unit does.
+    """Rank the units of any component that respond to the same tokens, or have the same top texts, as a unit does.
 
     Example: warehouse similar gpt2-small/mlp_post_act_ae_v1/5/16 --component mlp_post_act_ae_v4
     """
     from warehouse.absence import describe_gap, explain_no_twins
 
-    with _open(lake) as reader:
-        shown = reader.show_similar(unit_id, k, model, component, layer)
-        if shown.frame.is_empty():
+    asked = (unit_id, k, model, component, layer)
+    with open_lake(lake) as reader:
+        shown = None
+        if by is Likeness.texts:
+            found = reader.units_with_shared_texts(*asked)
+        elif form is Format.table:
+            shown = reader.show_similar(*asked)
+            found = shown.frame
+        else:
+            found = reader.similar_units(*asked)
+        if found.is_empty():
             gap = describe_gap(reader.sql, model, component, layer)
-            raise WarehouseError(gap or explain_no_twins(reader.sql, unit_id))
-    if form is Format.table:
+            none = explain_no_twins(reader.sql, unit_id) if by is Likeness.tokens else "no other has its top texts"
+            raise WarehouseError(gap or none)
+    if shown:
         console().print(shown)
     else:
-        emit(shown.frame, form)
+        emit(found, form)
 
 
 def coactive(
@@ -187,7 +208,7 @@ def coactive(
     """
     from warehouse.absence import describe_gap
 
-    with _open(lake) as reader:
+    with open_lake(lake) as reader:
         found = reader.coactive_units(unit_id, k, model, component, layer, by)  # type: ignore[arg-type]
         if found.is_empty():
             gap = describe_gap(reader.sql, model, component, layer)
@@ -195,44 +216,19 @@ def coactive(
     emit(found, form)
 
 
-def match(
-    component_a: Annotated[str, typer.Argument(help="Whose units are matched.")],
-    component_b: Annotated[str, typer.Argument(help="Among whose units each looks for its like.")],
-    model: ModelOption = None,
-    layer: LayerOption = None,
-    layer_a: Annotated[int | None, typer.Option(help="Only units of this layer are matched.")] = None,
-    layer_b: Annotated[int | None, typer.Option(help="Only among units of this layer.")] = None,
-    lake: LakeOption = DEFAULT_LAKE,
-    form: FormatOption = Format.table,
+def profile(
+    unit_id: UnitArgument, k: RowsOption = 20, lake: LakeOption = DEFAULT_LAKE, form: FormatOption = Format.table
 ) -> None:
-    """Give each unit of one component its most similar unit of another, and say whether that is mutual.
+    """Rank the tokens that a unit responds to, or the token pairs of a head: counts, means and shares.
 
-    Example: warehouse match mlp_post_act_ae_v1 mlp_post_act_ae_v4 --layer 5
+    Example: warehouse profile gpt2-xl/mlp_post_act/0/0
     """
-    from warehouse.absence import describe_gap
-
-    with _open(lake) as reader:
-        found = reader.match_units(component_a, component_b, model, layer, layer_a=layer_a, layer_b=layer_b)
-        if found["match_unit_id"].is_null().all():
-            a, b = (layer if side is None else side for side in (layer_a, layer_b))
-            gap = describe_gap(reader.sql, model, component_a, a) or describe_gap(reader.sql, model, component_b, b)
-            raise WarehouseError(gap or f"no unit of {component_a} shares a strong token with one of {component_b}")
-    emit(found, form)
-
-
-def head(
-    unit_id: UnitArgument,
-    lake: LakeOption = DEFAULT_LAKE,
-    form: FormatOption = Format.table,
-) -> None:
-    """Show how strong an attention head, or a latent by token pair, is by the distance from query to key.
-
-    Example: warehouse head gpt2-small/attn_write_norm/5/1
-    """
-    with _open(lake) as reader:
-        found = reader.head_profile(unit_id)
+    with open_lake(lake) as reader:
+        found = reader.top_tokens(unit_id, k)
         if found.is_empty():
-            raise WarehouseError(f"{unit_id} is per token: only heads and latents by token pair have distances")
+            found = reader.top_pairs(unit_id, k)
+        if found.is_empty():
+            raise WarehouseError(f"{unit_id} is never active, so it has no tokens")
     emit(found, form)
 
 
@@ -246,13 +242,20 @@ def tokens(
 
     Example: warehouse tokens paris
     """
-    with _open(lake) as reader:
+    with open_lake(lake) as reader:
         found = reader.find_tokens(pattern, how)  # type: ignore[arg-type]
         if found.is_empty():
             near = reader.near_tokens(pattern) if how != "regex" else []
             hint = f"; like it are {', '.join(map(repr, near))}" if near else ""
             raise WarehouseError(f"no unit here is active on a token like {pattern!r}{hint}")
     emit(found, form)
+
+
+class UnitOrder(StrEnum):
+    """What ranks units by a context."""
+
+    max = "max"
+    texts = "texts"
 
 
 def contexts(
@@ -262,6 +265,9 @@ def contexts(
     model: ModelOption = None,
     component: ComponentOption = None,
     layer: LayerOption = None,
+    units: Annotated[
+        UnitOrder | None, typer.Option(help="Rank units instead: by their max inside, or the number of texts.")
+    ] = None,
     lake: LakeOption = DEFAULT_LAKE,
     form: FormatOption = Format.table,
 ) -> None:
@@ -272,9 +278,15 @@ def contexts(
     from warehouse.absence import describe_gap, explain_no_context
 
     asked = (pattern, how, k, model, component, layer)
-    with _open(lake) as reader:
-        shown = reader.show_contexts(*asked) if form is Format.table else None  # type: ignore[arg-type]
-        found = shown.frame if shown else reader.contexts(*asked)  # type: ignore[arg-type]
+    with open_lake(lake) as reader:
+        shown = None
+        if units is not None:
+            found = reader.top_units_by_context(*asked, by=units.value)  # type: ignore[arg-type]
+        elif form is Format.table:
+            shown = reader.show_contexts(*asked)  # type: ignore[arg-type]
+            found = shown.frame
+        else:
+            found = reader.contexts(*asked)  # type: ignore[arg-type]
         if found.is_empty():
             gap = describe_gap(reader.sql, model, component, layer)
             raise WarehouseError(gap or explain_no_context(reader.sql, pattern, how, component, reader.near_tokens))
@@ -282,9 +294,3 @@ def contexts(
         console().print(shown)
     else:
         emit(found, form)
-
-
-def _open(lake: str) -> LakeReader:
-    import warehouse
-
-    return warehouse.open(lake)

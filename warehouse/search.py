@@ -11,6 +11,7 @@ import polars as pl
 from warehouse.absence import require_known
 from warehouse.box import Parameters
 from warehouse.explanation_searcher import ExplanationSearcher
+from warehouse.layer_searcher import LayerSearcher
 from warehouse.records import UnitId
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ TokenForm: TypeAlias = Literal["exact", "prefix", "regex", "loose"]
 _FILTERS = "k := $k, model := $model, component := $component, layer := $layer"
 
 
-class Searcher(ExplanationSearcher, ABC):
+class Searcher(ExplanationSearcher, LayerSearcher, ABC):
     """Asks the macros that go across units.
 
     Everywhere `k` is the most rows there can be, and `model`, `component` and `layer` leave out units of others. Ranks
@@ -148,6 +149,25 @@ class Searcher(ExplanationSearcher, ABC):
         query = f"FROM contexts($pattern, how := $how, {_FILTERS})"
         return self.rank(query, {"pattern": pattern, "how": how}, filters)
 
+    def top_units_by_context(
+        self,
+        pattern: str,
+        how: ContextForm = "phrase",
+        k: int = 20,
+        model: str | None = None,
+        component: str | None = None,
+        layer: int | None = None,
+        by: Literal["max", "texts"] = "max",
+    ) -> pl.DataFrame:
+        """Rank units by their strongest activation inside a pattern, or by the texts in which they fire inside it.
+
+        Raises:
+            QueryError: `how` or `by` is none of these, or the regular expression is wrong.
+        """
+        filters = {"k": k, "model": model, "component": component, "layer": layer}
+        query = f'FROM top_units_by_context($pattern, how := $how, {_FILTERS}, "by" := $by)'
+        return self.rank(query, {"pattern": pattern, "how": how, "by": by}, filters)
+
     def similar_units(
         self,
         unit_id: str | UnitId,
@@ -163,6 +183,22 @@ class Searcher(ExplanationSearcher, ABC):
         """
         filters = {"k": k, "model": model, "component": component, "layer": layer}
         return self._rank_by_unit(f"FROM similar_units($unit_id, {_FILTERS})", unit_id, {}, filters)
+
+    def units_with_shared_texts(
+        self,
+        unit_id: str | UnitId,
+        k: int = 20,
+        model: str | None = None,
+        component: str | None = None,
+        layer: int | None = None,
+    ) -> pl.DataFrame:
+        """Rank the units that have most of a unit's top texts among their own.
+
+        Raises:
+            UnknownUnit: the text is not a unit_id, or the unit is not in the lake.
+        """
+        filters = {"k": k, "model": model, "component": component, "layer": layer}
+        return self._rank_by_unit(f"FROM units_with_shared_texts($unit_id, {_FILTERS})", unit_id, {}, filters)
 
     def coactive_units(
         self,
@@ -182,42 +218,6 @@ class Searcher(ExplanationSearcher, ABC):
         filters = {"k": k, "model": model, "component": component, "layer": layer}
         query = f'FROM coactive_units($unit_id, {_FILTERS}, "by" := $by)'
         return self._rank_by_unit(query, unit_id, {"by": by}, filters)
-
-    def match_units(
-        self,
-        component_a: str,
-        component_b: str,
-        model: str | None = None,
-        layer: int | None = None,
-        *,
-        model_a: str | None = None,
-        model_b: str | None = None,
-        layer_a: int | None = None,
-        layer_b: int | None = None,
-    ) -> pl.DataFrame:
-        """Give each unit of one component its most similar unit of another, and say whether that is mutual.
-
-        Args:
-            component_a: whose units have a row each.
-            component_b: in which the matches are looked for.
-            model: only units of this model, on either side that has none of its own.
-            layer: only units of this layer, on either side that has none of its own.
-            model_a: only units of this model of component_a.
-            model_b: only matches of this model.
-            layer_a: only units of this layer of component_a.
-            layer_b: only matches of this layer.
-
-        Raises:
-            UnknownDataset: there are no rows, and no dataset has this model, component or layer.
-        """
-        sides = {"model_a": model_a, "model_b": model_b, "layer_a": layer_a, "layer_b": layer_b}
-        places = ", ".join(f"{name} := ${name}" for name in ("model", "layer", *sides))
-        params = {"a": component_a, "b": component_b, "model": model, "layer": layer, **sides}
-        found = self.sql(f"FROM match_units($a, $b, {places})", params)
-        if found.is_empty() or found["match_unit_id"].is_null().all():
-            for component, own, at in ((component_a, model_a, layer_a), (component_b, model_b, layer_b)):
-                require_known(self.sql, own or model, component, layer if at is None else at)
-        return found
 
     def head_profile(self, unit_id: str | UnitId) -> pl.DataFrame:
         """Give the strength of an attention head, or of a latent by token pair, by the distance from query to key.

@@ -15,6 +15,7 @@ from warehouse.cli_options import (
     LayerOption,
     ModelOption,
     RowsOption,
+    open_lake,
 )
 from warehouse.errors import WarehouseError
 from warehouse.output import Format, emit
@@ -56,9 +57,7 @@ def search(
 
     Example: warehouse search royalty --min-score 0.5 --where "top_token <> ' king'"
     """
-    import warehouse
-
-    with warehouse.open(lake) as reader:
+    with open_lake(lake) as reader:
         found = reader.search_explanations(
             text,
             how.value,
