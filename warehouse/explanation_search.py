@@ -2,7 +2,8 @@
 
 A build takes these tables over from the catalogue before it, and does only what changed: it drops what is of parts and
 batches that are gone or were written again, and appends what is of new ones, as a further sorted run of terms. Where
-that would make too many runs, the terms are sorted again.
+that would make too many runs, the terms are sorted again. Batches of answers are read together wherever one of them is
+new, and the tables brought to what merged_answers says: the newest answer stands for all that say the same.
 """
 
 from __future__ import annotations
@@ -29,49 +30,69 @@ _SOURCES = ("explanations", "answers", "embeddings")
 
 _PARTS = "read_parquet(getvariable('explanation_paths'), filename = true, hive_partitioning = {hive})"
 
-_ROWS = {
-    "explanations": f"""
+_PUBLISHED = f"""
 SELECT
-  filename,
-  CAST(model AS VARCHAR) AS model,
-  about AS component,
-  CAST(layer AS SMALLINT) AS layer,
-  unit,
-  concat_ws('/', model, component) AS dataset,
-  rank,
-  explanation,
-  explainer,
-  score,
-  score_kind,
-  origin,
-  created_at
-FROM {_PARTS.format(hive="true, hive_types = {model: VARCHAR, component: VARCHAR, layer: INTEGER}")}
-""",
-    "answers": f"""
+  p.part_number,
+  CAST(r.model AS VARCHAR) AS model,
+  r.about AS component,
+  CAST(r.layer AS SMALLINT) AS layer,
+  r.unit,
+  concat_ws('/', r.model, r.component) AS dataset,
+  r.rank,
+  r.explanation,
+  r.explainer,
+  r.score,
+  r.score_kind,
+  r.origin,
+  r.created_at
+FROM {_PARTS.format(hive="true, hive_types = {model: VARCHAR, component: VARCHAR, layer: INTEGER}")} AS r
+INNER JOIN explanation_parts AS p ON p.part = substr(r.filename, $start)
+"""
+
+_STAGE_ANSWERS = """
+CREATE TEMP TABLE explanation_answers AS
 SELECT
-  filename,
-  model,
-  component,
-  CAST(layer AS SMALLINT) AS layer,
-  unit,
-  concat_ws('/', 'answers', batch) AS dataset,
-  rank,
-  explanation,
-  explainer,
-  scores[1].score AS score,
-  scores[1].score_kind AS score_kind,
-  origin,
-  created_at
-FROM {_PARTS.format(hive="false")}
-WHERE status = 'ok'
-""",
-}
+  p.part_number,
+  a.model,
+  a.component,
+  CAST(a.layer AS SMALLINT) AS layer,
+  a.unit,
+  concat_ws('/', 'answers', a.batch) AS dataset,
+  a.rank,
+  a.explanation,
+  a.explainer,
+  a.scores[1].score AS score,
+  a.scores[1].score_kind AS score_kind,
+  a.origin,
+  a.created_at
+FROM merged_answers AS a
+LEFT JOIN explanation_parts AS p ON p.part = concat('answers/', a.batch, '.parquet')
+"""
+# All of them, not those of new batches alone: an answer may take the place of an earlier one, or give it a score.
+
+_OUTDATED = """
+SELECT t.explanation_number
+FROM explanation_texts AS t
+ANTI JOIN explanation_answers AS a
+  ON (t.model, t.component, t.layer, t.unit, t.dataset, t.rank, t.explanation, t.origin)
+    = (a.model, a.component, a.layer, a.unit, a.dataset, a.rank, a.explanation, a.origin)
+  AND t.explainer IS NOT DISTINCT FROM a.explainer
+  AND t.score IS NOT DISTINCT FROM a.score
+  AND t.score_kind IS NOT DISTINCT FROM a.score_kind
+  AND t.created_at IS NOT DISTINCT FROM a.created_at
+WHERE starts_with(t.dataset, 'answers/')
+"""
+
+_ANSWERED = """
+FROM explanation_answers
+ANTI JOIN explanation_texts USING (model, component, layer, unit, dataset, rank)
+"""
 
 _APPEND_TEXTS = """
 INSERT INTO explanation_texts
 SELECT
   $first + row_number() OVER (ORDER BY r.model, r.component, r.layer, r.unit, r.dataset, r.rank) - 1,
-  p.part_number,
+  r.part_number,
   r.model,
   r.component,
   r.layer,
@@ -87,7 +108,6 @@ SELECT
   r.origin,
   r.created_at
 FROM ({rows}) AS r
-INNER JOIN explanation_parts AS p ON p.part = substr(r.filename, $start)
 """
 
 _APPEND_VECTORS = f"""
@@ -198,8 +218,9 @@ def update_explanations(connection: duckdb.DuckDBPyConnection, lake: Lake) -> No
     connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
     if stale:
         _drop(connection, stale)
-    if any(new.values()):
-        _append(connection, f"{lake.prefix}{lake.root}/", new, wanted)
+    has_other_answers = any(part.startswith("answers/") for part in (*stale, *new["answers"]))
+    if has_other_answers or any(new.values()):
+        _append(connection, f"{lake.prefix}{lake.root}/", new, wanted, has_other_answers)
     _replace(connection, "explanation_vocabulary", _COUNT_VOCABULARY)
     connection.execute(f"SET memory_limit = '{limit}'")
 
@@ -222,29 +243,41 @@ def _list_sources(connection: duckdb.DuckDBPyConnection, lake: Lake) -> dict[str
 def _drop(connection: duckdb.DuckDBPyConnection, parts: Sequence[str]) -> None:
     connection.register("stale_parts", pa.table({"part": pa.array(parts, pa.string())}))
     gone = "SELECT part_number FROM explanation_parts SEMI JOIN stale_parts USING (part)"
-    connection.execute(
-        "DELETE FROM explanation_terms WHERE explanation_number IN "
-        f"(SELECT explanation_number FROM explanation_texts WHERE part_number IN ({gone}))"
-    )
-    for table in ("explanation_texts", "explanation_vectors", "explanation_parts"):
+    _drop_texts(connection, f"SELECT explanation_number FROM explanation_texts WHERE part_number IN ({gone})")
+    for table in ("explanation_vectors", "explanation_parts"):
         connection.execute(f"DELETE FROM {table} WHERE part_number IN ({gone})")
     connection.unregister("stale_parts")
 
 
+def _drop_texts(connection: duckdb.DuckDBPyConnection, numbers: str) -> None:
+    connection.execute(f"CREATE TEMP TABLE explanation_gone AS {numbers}")
+    for table in ("explanation_terms", "explanation_texts"):
+        connection.execute(f"DELETE FROM {table} WHERE explanation_number IN (FROM explanation_gone)")
+    connection.execute("DROP TABLE explanation_gone")
+
+
 def _append(
-    connection: duckdb.DuckDBPyConnection, root: str, new: Mapping[str, Sequence[str]], marks: Mapping[str, str]
+    connection: duckdb.DuckDBPyConnection,
+    root: str,
+    new: Mapping[str, Sequence[str]],
+    marks: Mapping[str, str],
+    has_other_answers: bool,
 ) -> None:
     run = _number_parts(connection, [part for parts in new.values() for part in parts], marks)
+    if has_other_answers:
+        connection.execute(_STAGE_ANSWERS)
+        _drop_texts(connection, _OUTDATED)
     first = _next_number(connection)
-    for table, parts in new.items():
-        if not parts:
-            continue
+    start = len(root) + 1
+    if parts := new["explanations"]:
         _set_paths(connection, [root + part for part in parts])
-        if table == "embeddings":
-            connection.execute(_APPEND_VECTORS, {"start": len(root) + 1})
-        else:
-            query = _APPEND_TEXTS.format(rows=_ROWS[table])
-            connection.execute(query, {"first": _next_number(connection), "start": len(root) + 1})
+        connection.execute(_APPEND_TEXTS.format(rows=_PUBLISHED), {"first": first, "start": start})
+    if has_other_answers:
+        connection.execute(_APPEND_TEXTS.format(rows=_ANSWERED), {"first": _next_number(connection)})
+        connection.execute("DROP TABLE explanation_answers")
+    if parts := new["embeddings"]:
+        _set_paths(connection, [root + part for part in parts])
+        connection.execute(_APPEND_VECTORS, {"start": start})
     connection.execute("RESET VARIABLE explanation_paths")
     connection.execute(_STAGE_WORDS, {"first": first})
     connection.execute(_STAGE_STEMS)

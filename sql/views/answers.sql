@@ -23,4 +23,4 @@ SELECT
   p.answer_key
 FROM $parts AS p;
 
-COMMENT ON VIEW answers IS 'Every answer that explanation runs and imports brought, those that failed too, with all its scores: status says what came of it. The ok ones are in explanations.';
+COMMENT ON VIEW answers IS 'Every answer that explanation runs and imports brought, those that failed too, with all its scores: status says what came of it. The ok ones are in explanations, each said once (merged_answers). Tokens and cost are what the run paid for the row, so they add up.';

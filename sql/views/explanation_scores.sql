@@ -1,5 +1,5 @@
 -- One row is: a score of an explanation
--- From: the committed parts of explanation_scores, answers
+-- From: the committed parts of explanation_scores, merged_answers
 CREATE VIEW explanation_scores AS
 SELECT
   p.model,
@@ -31,9 +31,8 @@ SELECT
   s.scored.score_low,
   s.scored.score_high,
   s.scored.n_scored
-FROM answers AS a
+FROM merged_answers AS a
 CROSS JOIN unnest(a.scores) AS s(scored)
-WHERE a.status = 'ok'
-  AND s.scored.score IS NOT NULL;
+WHERE s.scored.score IS NOT NULL;
 
 COMMENT ON VIEW explanation_scores IS 'Every score of an explanation that is a number, the one in explanations too: join by dataset, unit_id and rank. Scores of GPT-2 small and of XL cannot be compared.';

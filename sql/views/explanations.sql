@@ -1,5 +1,5 @@
 -- One row is: an explanation of a unit
--- From: the committed parts of explanations, answers
+-- From: the committed parts of explanations, merged_answers
 CREATE VIEW explanations AS
 SELECT
   p.model,
@@ -37,7 +37,6 @@ SELECT
   a.scores[1].score_low,
   a.scores[1].score_high,
   a.scores[1].n_scored
-FROM answers AS a
-WHERE a.status = 'ok';
+FROM merged_answers AS a;
 
 COMMENT ON VIEW explanations IS 'What a unit responds to, in words, with the score that counts first; explanation_scores has the others. A unit may have many: published ones (origin openai), and those of runs and imports under the names that these were given. Join units by unit_id. Scores of GPT-2 small and of XL were made by different methods: compare within one dataset and score_kind only.';

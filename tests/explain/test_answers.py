@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 import warehouse
+from tests.indexes import failing_units
 from warehouse.catalogue import build_catalogue, is_current
 from warehouse.checks import run_checks
 from warehouse.errors import LakeError
@@ -81,6 +82,32 @@ def test_good_answers_are_explanations_with_their_scores_and_failures_are_answer
         (str(OTHER), "refused", "the model refused", None, 90, None, "a"),
     ]
     assert not [check for check in run_checks(lake) if check.n_failing]
+
+
+def test_what_runs_say_again_is_one_explanation_the_newest_with_the_newest_score_of_each_kind(tmp_path: Path) -> None:
+    later = replace(
+        CATS, scores=(AnswerScore("f1", 0.25), AnswerScore("r2", 0.5)), created_at=NOON + timedelta(hours=1)
+    )
+    unscored = replace(CATS, scores=(), created_at=NOON + timedelta(hours=2), run_id="b")
+    imported = replace(CATS, run_id=None, created_at=None)
+    lake = make_lake(tmp_path, [CATS, replace(CATS, explanation=" dogs", explainer=None, scores=())], [later])
+    newest = write_answers(lake, [unscored])
+    write_answers(lake, [imported, replace(imported, scores=())])
+    columns = "explanation, score_kind, score, created_at, dataset"
+    for created_at in (unscored.created_at, later.created_at):
+        build_catalogue(lake)
+        found = ask(lake, f"SELECT {columns} FROM explanations WHERE explanation = ' cats' ORDER BY ALL")
+        assert found.drop("dataset").rows() == [
+            (" cats", "ev_correlation", 0.75, None),
+            (" cats", "f1", 0.25, created_at),
+            (" cats", None, None, None),
+        ]
+        assert ask(lake, f"SELECT {columns} FROM search_explanations('cats') ORDER BY ALL").equals(found)
+        scores = ask(lake, f"SELECT score_kind, score FROM explanation_scores WHERE dataset = '{found['dataset'][1]}'")
+        assert sorted(scores.rows()) == [("ev_correlation", 0.75), ("f1", 0.25), ("r2", 0.5)]
+        for check in ("explanation_terms_agree", "explanation_scores_agree", "explanation_ranks_without_gaps"):
+            assert failing_units(lake, check) == []
+        Path(lake.root, "answers", f"{newest}.parquet").unlink(missing_ok=True)
 
 
 def test_the_same_answers_are_one_batch_and_other_origins_stay_beside_them(tmp_path: Path) -> None:

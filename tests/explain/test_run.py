@@ -22,6 +22,7 @@ import warehouse
 import warehouse.explain_run_cli  # noqa: F401  (registers the command)
 from tests.explain.lakes import DEAD, EMPTY, LATENT
 from tests.explain.rule_server import RuleServer, serve_rules
+from tests.indexes import failing_units
 from tests.sql.lakes import LATENTS
 from warehouse import cli
 from warehouse.catalogue import build_catalogue
@@ -35,6 +36,8 @@ from warehouse.lake import Lake
 
 KEY = "sk-a-key-that-must-stay-secret"
 EXPLAINER = "warehouse.explain.explainers:OpenAIExplainer"
+CORRELATION = "warehouse.explain.simulation:CorrelationScorer"
+DETECTION = "warehouse.explain.detection:DetectionScorer"
 SIMULATION = "warehouse.explain.simulation:SimulationScorer"
 WHERE = f"model || '/' || component = '{LATENTS}'"
 """Seven latents, of which one is dead and one has no records."""
@@ -139,7 +142,31 @@ def test_a_second_run_does_and_asks_nothing_and_one_by_force_pays_nothing(
     assert forced.tally.statuses == {"ok": N_FIT, "unfit": 2}
     answers = read_answers(lake).filter(pl.col("status") == "ok")
     assert answers.height == 2 * N_FIT
-    assert answers.n_unique(["unit_id", "explanation", "prompt_tokens"]) == N_FIT
+    assert answers.n_unique(["unit_id", "explanation"]) == N_FIT
+
+
+def test_however_often_a_unit_is_scored_it_has_one_explanation_and_its_tokens_add_up_to_what_was_paid(
+    lake: Lake, server: RuleServer, options: RunOptions
+) -> None:
+    passes = [(), (DETECTION,), (DETECTION, CORRELATION)]
+    spent = [explain(lake, replace(options, scorers=scorers)).spent for scorers in passes]
+    turned = explain(lake, replace(options, scorers=(CORRELATION, DETECTION)))
+    assert (turned.n_units, turned.n_done_before) == (0, 7)
+    explain(lake, replace(options, scorers=(), force=True))
+    build_catalogue(lake)
+    with warehouse.open(lake.root) as reader:
+        explained = reader.sql(f"SELECT unit_id, score_kind FROM explanations WHERE {WHERE} AND origin = 'local'")
+        assert explained["unit_id"].n_unique() == explained.height == N_FIT
+        assert explained["score_kind"].unique().to_list() == ["detection_balanced_accuracy"]
+        kinds = reader.sql("SELECT DISTINCT score_kind FROM explanation_scores WHERE origin = 'local' ORDER BY ALL")
+        assert kinds["score_kind"].to_list() == [
+            "detection_balanced_accuracy", "detection_f1", "detection_roc_auc", "ev_correlation",
+        ]  # fmt: skip
+        found = reader.search_explanations("cat", origin="local")
+        assert sorted(found["unit_id"]) == sorted(explained["unit_id"])
+        ((paid,),) = reader.sql("SELECT sum(prompt_tokens + completion_tokens) FROM answers").rows()
+    assert paid == sum(usage.tokens for usage in spent) > 0
+    assert failing_units(lake, "explanation_terms_agree") == []
 
 
 def test_a_run_with_other_options_is_another_run_but_not_one_elsewhere_or_faster(

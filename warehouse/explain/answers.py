@@ -73,8 +73,8 @@ class Answer:
         error: why it did, one line; None for ok.
         scores: of different kinds, the one that counts first at the head.
         created_at: when it was made, with a time zone; None if unknown.
-        prompt_tokens: tokens that were sent for it.
-        completion_tokens: tokens that were given back.
+        prompt_tokens: tokens that were sent for it, and paid for by its run: 0 where the ledger had all of it.
+        completion_tokens: tokens that were given back, likewise.
         cost: of these, in the currency of the prices that were given.
         run_id: run of `explain run` that it is of; None for imports.
     """

@@ -34,7 +34,7 @@ class PaidChat:
     asked no longer wants it, as it is paid for.
 
     Attributes:
-        usage: tokens of all answers that were given, whenever they were paid for.
+        usage: tokens of the answers that were paid for now.
         n_asked: answers that were paid for now.
         n_known: answers that were in the ledger.
     """
@@ -100,7 +100,6 @@ class PaidChat:
 
     async def _recall(self, known: Completion) -> Completion:
         self.n_known += 1
-        self.usage += Usage(known.prompt_tokens, known.completion_tokens)
         return known
 
     async def _pay(self, request: str, purpose: str, asking: Coroutine[Any, Any, Completion]) -> Completion:

@@ -53,7 +53,7 @@ class RunOptions:
 
     def identify(self) -> str:
         """Give what tells runs with other answers apart, as ten hexadecimal digits: all but where and how fast."""
-        what = (self.origin, self.explainer, self.scorers, self.endpoint.model, self.splits)
+        what = (self.origin, self.explainer, sorted(self.scorers), self.endpoint.model, self.splits)
         return hashlib.sha256(msgspec.json.encode(what)).hexdigest()[:10]
 
 
