@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -11,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+import warehouse
 from tests.explain.exports import AS_IT_IS, files, read_lines, write
 from tests.explain.lakes import FIT, HEAD
 from tests.sql.lakes import Content
 from warehouse import cli
+from warehouse.catalogue import build_catalogue
 from warehouse.errors import LakeError
 from warehouse.explain import export
+from warehouse.explain.answers import Answer, write_answers
 from warehouse.explain.export import export_units
 from warehouse.explain.formats import FormatName, FormatOptions
 from warehouse.explain.jobs import SplitOptions, select_units
@@ -88,6 +92,37 @@ def test_a_folder_of_another_export_or_of_something_else_is_left_alone(job_reade
         write(job_reader, "jsonl", tmp_path / "home/thesis.tex/out")
     with pytest.raises(LakeError, match="no unit of .* is chosen by 'layer = 40'"):
         write(job_reader, "jsonl", tmp_path / "none", "layer = 40")
+
+
+def test_only_an_export_that_reads_explanations_minds_that_some_were_added(job_lake: Lake, tmp_path: Path) -> None:
+    lake = Lake(shutil.copytree(job_lake.root, tmp_path / "lake"))
+    forms: tuple[FormatName, ...] = ("openai", "delphi", "jsonl", "neuronpedia")
+    where = f"unit_id = '{FIT}'"
+    with warehouse.open(lake.root) as reader:
+        for form in forms:
+            write(reader, form, tmp_path / form, where)
+    write_answers(lake, [Answer(FIT, "others", "cats")])
+    build_catalogue(lake)
+    with warehouse.open(lake.root) as reader:
+        assert [write(reader, form, tmp_path / form, where).n_done_before for form in forms[:3]] == [1, 1, 1]
+        with pytest.raises(LakeError, match="neuronpedia holds an export, and the lake was built further since: give"):
+            write(reader, "neuronpedia", tmp_path / "neuronpedia", where)
+
+
+def test_a_shard_of_which_a_file_is_gone_or_cut_off_is_written_again_and_no_other(
+    job_reader: LakeReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "SHARD_UNITS", 4)
+    expected = write(job_reader, "openai", tmp_path)
+    before = files(tmp_path)
+    gone, cut, *kept = sorted(path for path in tmp_path.rglob("*.json") if path.parent.name.isdigit())[::6]
+    gone.unlink()
+    cut.write_bytes(cut.read_bytes()[:-1])
+    times = [path.stat().st_mtime_ns for path in kept]
+    summary = write(job_reader, "openai", tmp_path)
+    assert files(tmp_path) == before
+    assert 0 < summary.n_done_before < expected.n_units == summary.n_units
+    assert kept and [path.stat().st_mtime_ns for path in kept] == times
 
 
 @pytest.fixture

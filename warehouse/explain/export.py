@@ -1,7 +1,8 @@
 """Exporting any number of units, a shard of output at a time, so that a run that was killed goes on where it was.
 
 A shard's files are written in a folder of their own, then moved into place one by one; its note in `.export/` is
-written last, and is the commit. `manifest.json` is written when all shards are there: with it the export is whole.
+written last, and is the commit. A shard of whose files one is gone, or of another size than noted, is written again.
+`manifest.json` is written when all shards are there: with it the export is whole.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import Any
 
 import orjson
 
-from warehouse.catalogue import Origin, read_origin
 from warehouse.errors import LakeError
 from warehouse.explain.formats import (
     FormatName,
@@ -34,7 +34,7 @@ from warehouse.explain.units import Units, select_units
 from warehouse.lake import FORMAT_VERSION
 from warehouse.reader import LakeReader
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 """Version of the forms' details and of the manifest."""
 SHARD_UNITS = 256
 _STATE = ".export"
@@ -45,14 +45,28 @@ class _Form:
     write_shard: WriteShard
     notes: tuple[str, ...]
     """What a reader of the files must know, for the manifest."""
+    reads: tuple[str, ...] = ("records", "units", "token_stats", "pair_stats")
+    """Tables of the lake that the form, or what chooses its examples, reads."""
 
 
 _FORMS: Mapping[FormatName, _Form] = {
     "openai": _Form(openai.write_shard, openai.NOTES),
     "delphi": _Form(delphi.write_shard, delphi.NOTES),
-    "neuronpedia": _Form(neuronpedia.write_shard, neuronpedia.NOTES),
+    "neuronpedia": _Form(neuronpedia.write_shard, neuronpedia.NOTES, ("records", "units", "explanations", "answers")),
     "jsonl": _Form(jsonl.write_shard, jsonl.NOTES),
 }
+
+_PARTS = """
+SELECT
+  substr(p.path, $start) AS part,
+  b.commit_mark
+FROM parts AS p
+LEFT JOIN explanation_parts AS b ON b.part = substr(p.path, $start) AND p.table_name = 'answers'
+WHERE list_contains($tables, p.table_name)
+ORDER BY part
+"""
+_FOLLOWS_FROM_THE_LAKE = {"n_units", "units_sha256", "commits_sha256"}
+"""What of an export's plan no option changes, where the condition is the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +112,20 @@ def export_units(
     units = select_units(reader, where)
     if not units:
         raise LakeError(f"no unit of {reader.lake.url} is chosen by {where!r}")
-    origin = read_origin(reader.lake)
-    if origin is None:
-        raise LakeError(f"the catalogue of {reader.lake.url} is gone: run 'warehouse catalogue'")
-    plan = _plan(where, units, form, options, origin)
+    ((root,),) = reader.sql("SELECT root FROM catalogue").rows()
+    plan = _plan(where, units, form, options, _hash_commits(reader, root, form))
     try:
         _begin(out, plan)
         done = n_done_before = 0
         for shard in cut_shards(units):
             note = out / _STATE / f"shard-{shard.number:06d}.json"
-            if note.exists():
+            if _is_whole(note, out):
                 n_done_before += len(shard.units)
             else:
                 _write_shard(reader, shard, form, options, out, note)
             done += len(shard.units)
             on_shard(done, len(units))
-        summary = _finish(out, {**plan, "lake": origin.root}, form, n_done_before)
+        summary = _finish(out, {**plan, "lake": root}, form, n_done_before)
     except OSError as e:
         raise LakeError(f"cannot export to {out}: {e.strerror or e}") from e
     return summary
@@ -130,7 +142,7 @@ def cut_shards(units: Units) -> Iterator[OutputShard]:
         first += n_units
 
 
-def _plan(where: str, units: Units, form: FormatName, options: FormatOptions, origin: Origin) -> dict[str, Any]:
+def _plan(where: str, units: Units, form: FormatName, options: FormatOptions, commits: str) -> dict[str, Any]:
     """Say what an export is of; two runs with the same plan write the same files."""
     selection = hashlib.sha256()
     for name in units:
@@ -142,9 +154,18 @@ def _plan(where: str, units: Units, form: FormatName, options: FormatOptions, or
         "where": where,
         "n_units": len(units),
         "units_sha256": selection.hexdigest(),
-        "commits_sha256": origin.commits,
+        "commits_sha256": commits,
         "schema_version": FORMAT_VERSION,
     }
+
+
+def _hash_commits(reader: LakeReader, root: str, form: FormatName) -> str:
+    """Hash which parts the form reads, of the catalogue that is open; of batches, and on a store, which version."""
+    lake = reader.lake
+    marks = {} if lake.is_local else {shard.part_name: mark for shard, mark in lake.marks().items()}
+    parts = reader.sql(_PARTS, {"start": len(root) + 2, "tables": list(_FORMS[form].reads)}).rows()
+    read = [(part, mark or marks.get(part.partition("/")[2])) for part, mark in parts]
+    return hashlib.sha256(repr(read).encode()).hexdigest()
 
 
 def _begin(out: Path, plan: Mapping[str, Any]) -> None:
@@ -156,7 +177,12 @@ def _begin(out: Path, plan: Mapping[str, Any]) -> None:
             raise LakeError(f"{out} holds {sorted(others)[0]} and is no export: give an empty folder or a new one")
         _write_json(path, plan)
     earlier = json.loads(path.read_bytes())
-    if differing := [key for key in plan if earlier.get(key) != plan[key]]:
+    differing = [key for key in plan if earlier.get(key) != plan[key]]
+    if differing and _FOLLOWS_FROM_THE_LAKE.issuperset(differing):
+        raise LakeError(
+            f"{out} holds an export, and the lake was built further since: give another folder, or remove it"
+        )
+    if differing:
         raise LakeError(
             f"{out} holds another export, that differs in {', '.join(differing)}: give another folder, or remove it"
         )
@@ -164,9 +190,19 @@ def _begin(out: Path, plan: Mapping[str, Any]) -> None:
         shutil.rmtree(folder)
 
 
+def _is_whole(note: Path, out: Path) -> bool:
+    """Say whether a shard was done, and all of its files are there still."""
+    if not note.exists():
+        return False
+    sizes = orjson.loads(note.read_bytes())["files"]
+    places = {out / name: size for name, size in sizes.items()}
+    return all(place.is_file() and place.stat().st_size == size for place, size in places.items())
+
+
 def _write_shard(
     reader: LakeReader, shard: OutputShard, form: FormatName, options: FormatOptions, out: Path, note: Path
 ) -> None:
+    (out / "manifest.json").unlink(missing_ok=True)
     folder = out / _STATE / f"writing-{shard.number:06d}"
     folder.mkdir()
     written = _FORMS[form].write_shard(reader, shard, options, folder)
@@ -175,13 +211,16 @@ def _write_shard(
             f"units {shard.units[0]} to {shard.units[-1]} are no longer all in {reader.lake.url}: "
             "the lake was built again meanwhile, so export to a new folder"
         )
+    sizes: dict[str, int] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        place = out / path.relative_to(folder)
+        name = path.relative_to(folder)
+        sizes[name.as_posix()] = path.stat().st_size
+        place = out / name
         place.parent.mkdir(parents=True, exist_ok=True)
         path.replace(place)
     shutil.rmtree(folder)
     unfit = [{"unit_id": str(u.unit_id), "reason": u.reason} for u in written.unfit]
-    _write_json(note, {"n_units": written.n_units, "counts": written.counts, "unfit": unfit})
+    _write_json(note, {"n_units": written.n_units, "counts": written.counts, "unfit": unfit, "files": sizes})
 
 
 def _finish(out: Path, plan: Mapping[str, Any], form: FormatName, n_done_before: int) -> ExportSummary:
