@@ -263,7 +263,9 @@ def test_a_regular_expression_finds_what_it_matches_by_score(reader: LakeReader)
         ("regex", "k(", None, "missing \\)"),
         ("bm25", "cats", None, "how must be words or regex"),
         ("words", "royalty", "nope = 1", "nope"),
-        ("words", "royalty", "score > 0); DROP TABLE explanation_texts; --", "syntax error|statements"),
+        ("words", "royalty", "score > 0); DROP TABLE explanation_texts; --", "closes a bracket that it has not opened"),
+        ("words", "royalty", "", "^the condition '': it is empty: give one as "),
+        ("words", "royalty", "true) ORDER BY (score", r"closes a bracket that it has not opened"),
         ("words", "royalty", "unit_id IN (FROM read_csv('/etc/passwd'))", "disabled|permission|not allowed|Permission"),
     ],
 )

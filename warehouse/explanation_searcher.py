@@ -10,6 +10,7 @@ import polars as pl
 
 from warehouse.absence import require_known
 from warehouse.box import Parameters
+from warehouse.condition import find_fault
 from warehouse.errors import QueryError
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class ExplanationSearcher(ABC):
         if where is None:
             result = self.sql("FROM " + found.format(k="$k"), params)
         else:
+            if fault := find_fault(self.sql, where):
+                raise QueryError(f"the condition {where!r}: {fault}: give one as \"top_token <> ' king'\"")
             # The predicate stands on lines of its own, so that a comment in it ends with it.
             result = self.sql(
                 "SELECT row_number() OVER (ORDER BY f.rank) - 1 AS rank, f.* EXCLUDE (rank) "

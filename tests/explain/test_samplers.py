@@ -171,7 +171,18 @@ def test_units_are_selected_by_sql_in_the_order_of_their_names(job_reader: LakeR
 
 @pytest.mark.parametrize(
     ("where", "says"),
-    [("no_such_column > 1", "no_such_column"), ("layer = ", "syntax"), ("true); DROP TABLE x; (", "")],
+    [
+        ("no_such_column > 1", "no_such_column"),
+        ("layer = ", "it ends where more is expected"),
+        ("layer == 5 ANDD unit = 1", 'syntax error at or near "ANDD"'),
+        ("true); DROP TABLE x; (", "closes a bracket that it has not opened"),
+        ("1 = 1) UNION ALL (SELECT 'a', 'b', 1, 2", "closes a bracket that it has not opened"),
+        ("1), (2", "closes a bracket that it has not opened"),
+        ("1) FROM (SELECT 2", "closes a bracket that it has not opened"),
+        ("layer = 0, unit = 1", "it is a list"),
+        ("abs(" * 600 + "1" + ")" * 600, "it is nested too deeply"),
+        (" -- nothing", "it is empty: give one as "),
+    ],
 )
 def test_a_condition_that_is_wrong_sql_says_so(job_reader: LakeReader, where: str, says: str) -> None:
     with pytest.raises(QueryError, match=rf"^the condition .* over the view units: .*{says}"):

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from warehouse.condition import find_fault
 from warehouse.datasets import Dataset
 from warehouse.errors import QueryError
 from warehouse.export import rebuild_record
@@ -78,10 +79,12 @@ def select_units(reader: LakeReader, where: str) -> Units:
     """Choose the units of a lake for which a SQL condition over the view `units` holds.
 
     Raises:
-        QueryError: the condition is wrong SQL, or does more than read.
+        QueryError: the condition is wrong SQL or more than a condition, or does more than read.
     """
     query = "SELECT model, component, layer, unit FROM units WHERE"
     try:
+        if fault := find_fault(reader.sql, where):
+            raise QueryError(f"{fault}: give one as \"component = 'mlp_post_act' AND layer = 5\"")
         names = reader.sql(f"{query} (\n{where}\n) ORDER BY model, component, layer, unit")
     except QueryError as e:
         raise QueryError(f"the condition {where!r} over the view units: {e}") from e
