@@ -153,6 +153,7 @@ def _report(summary: RunSummary, options: RunOptions, lake: str, is_quiet: bool)
     named = ("ok", "failed", "refused", "unfit", "over_budget")
     counts = ", ".join(f"{tally.statuses.get(name, 0):,} {name.replace('_', ' ')}" for name in named)
     _note(f"units: {counts}; {summary.n_done_before:,} done before, {summary.n_left:,} left")
+    _note_elsewhere(summary.n_done_elsewhere, options)
     for n_units, first in sorted(tally.reasons.values(), reverse=True)[:5]:
         _note(f"  {n_units:,} as {first}")
     spent, doubtful = summary.spent, summary.doubtful
@@ -168,6 +169,14 @@ def _report(summary: RunSummary, options: RunOptions, lake: str, is_quiet: bool)
     _note(f"see: warehouse sql \"FROM explanations WHERE origin = '{origin}' ORDER BY score DESC\" --lake {lake}")
 
 
+def _note_elsewhere(n_units: int, options: RunOptions) -> None:
+    if n_units:
+        _note(
+            f"{n_units:,} of those done before were asked of {options.endpoint.model!r} at another base URL: "
+            "--force asks this one too, and --origin keeps its answers apart"
+        )
+
+
 def _show_dry_run(lake: str, where: str, options: RunOptions, limit: int | None) -> None:
     import warehouse
     from warehouse.explain.dry_run import DryRun
@@ -176,6 +185,7 @@ def _show_dry_run(lake: str, where: str, options: RunOptions, limit: int | None)
 
     with warehouse.open(lake) as reader:
         plan = plan_run(reader, where, options, limit)
+        _note_elsewhere(plan.n_done_elsewhere, options)
         dry_run = DryRun(reader, plan, options)
         first = dry_run.find_first()
         if first is None:

@@ -30,6 +30,7 @@ from warehouse.errors import QueryError, WarehouseError
 from warehouse.explain.budget import Prices
 from warehouse.explain.endpoint import Endpoint
 from warehouse.explain.jobs import SplitOptions
+from warehouse.explain.protocols import UnknownPlugin
 from warehouse.explain.run import RunSummary, open_run
 from warehouse.explain.run_plan import RunOptions, check_options, plan_run
 from warehouse.lake import Lake
@@ -182,7 +183,8 @@ def test_a_run_with_other_options_is_another_run_but_not_one_elsewhere_or_faster
         replace(done, origin="lab"),
     ]
     with warehouse.open(lake.root) as reader:
-        assert plan_run(reader, WHERE, faster).n_done == 2
+        plans = [plan_run(reader, WHERE, each) for each in (done, faster)]
+        assert [(plan.n_done, plan.n_done_elsewhere) for plan in plans] == [(2, 0), (2, 2)]
         assert [plan_run(reader, WHERE, other).n_done for other in others] == [0, 0, 0, 0]
 
 
@@ -236,12 +238,23 @@ def test_an_explanation_whose_scorer_fails_is_kept_and_says_so_and_nothing_is_as
             """
         )
     )
-    explain(lake, replace(options, scorers=tuple(f"{file}:{name}" for name in ("Length", "Broken", "Other"))), limit=1)
+    named = replace(options, scorers=tuple(f"{file}:{name}" for name in ("Length", "Broken", "Other")))
+    explain(lake, named, limit=1)
     (row,) = read_answers(lake).to_dicts()
     assert (row["status"], row["error"]) == ("ok", "no idea")
     length = float(len('the tokens " cat"'))
     assert [(score["score_kind"], score["score"]) for score in row["scores"]] == [("length", length), ("other", 2.0)]
     assert [request.question for request in server.requests[1:]] == ["well?"]
+    with warehouse.open(lake.root) as reader:
+        assert plan_run(reader, WHERE, named).n_done == 1
+        moved = file.rename(tmp_path / "moved.py")
+        named = replace(named, scorers=tuple(name.replace("mine.py", "moved.py") for name in named.scorers))
+        assert plan_run(reader, WHERE, named).n_done == 1
+        moved.write_text(moved.read_text().replace("-1.0", "-2.0"))
+        assert plan_run(reader, WHERE, named).n_done == 0
+        moved.unlink()
+        with pytest.raises(UnknownPlugin, match=r"moved\.py:Broken' cannot be read: No such file"):
+            plan_run(reader, WHERE, replace(named, scorers=named.scorers[1:2]))
 
 
 def test_what_stops_a_run_leaves_what_was_done_and_the_next_run_pays_for_nothing_twice(
@@ -415,6 +428,17 @@ def test_a_dry_run_prints_the_first_units_prompts_and_an_estimate_and_asks_nothi
     assert ", at most 0.0" in err
     assert not Path(lake.root, "answers").exists()
     assert not Path(lake.root, "completions").exists()
+
+
+def test_units_that_the_same_model_did_at_another_base_url_are_told(
+    run: Run, lake: Lake, server: RuleServer, options: RunOptions
+) -> None:
+    elsewhere = Endpoint("rule-1", server.url.replace("127.0.0.1", "localhost"))
+    explain(lake, replace(options, scorers=(), endpoint=elsewhere))
+    server.forget()
+    code, _, err = run("--dry-run")
+    assert (code, server.requests) == (0, [])
+    assert f"{N_FIT} of those done before were asked of 'rule-1' at another base URL: --force asks this one too" in err
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -142,6 +143,21 @@ def load_scorer(name: str) -> Scorer:
         UnknownPlugin: there is none, it cannot be imported, or it lacks what a scorer has.
     """
     return _load(name, SCORERS, Scorer, "score")  # type: ignore[type-abstract]
+
+
+def identify_plugin(name: str) -> str:
+    """Give what tells explainers and scorers apart: of a class in a file the file's hash and the class, else the name.
+
+    Raises:
+        UnknownPlugin: the file cannot be read.
+    """
+    path, _, attribute = name.rpartition(":")
+    if not path.endswith(".py"):
+        return name
+    try:
+        return f"{hashlib.sha256(Path(path).read_bytes()).hexdigest()}:{attribute}"
+    except OSError as error:
+        raise UnknownPlugin(f"{name!r} cannot be read: {error.strerror or error}") from error
 
 
 Plugin = TypeVar("Plugin", Explainer, Scorer)

@@ -65,6 +65,7 @@ class RunSummary:
     Attributes:
         n_units: units that it was to explain.
         n_done_before: units that had an answer already.
+        n_done_elsewhere: of these, how many had it from another base URL.
         tally: what came of those that it came to.
         spent: tokens that were paid for.
         doubtful: at most so many more: of answers that were lost on their way, or came without their count.
@@ -75,6 +76,7 @@ class RunSummary:
 
     n_units: int
     n_done_before: int
+    n_done_elsewhere: int
     tally: Tally
     spent: Usage
     doubtful: Usage
@@ -140,6 +142,7 @@ class Run:
         return RunSummary(
             n_units=len(self._plan.unit_ids),
             n_done_before=self._plan.n_done,
+            n_done_elsewhere=self._plan.n_done_elsewhere,
             tally=self.tally,
             spent=budget.spent,
             doubtful=budget.doubtful,

@@ -15,12 +15,14 @@ from warehouse.errors import LakeError
 from warehouse.explain.budget import Budget, Prices
 from warehouse.explain.endpoint import Endpoint, identify
 from warehouse.explain.jobs import SplitOptions, select_units
-from warehouse.explain.protocols import load_explainer, load_scorer
+from warehouse.explain.protocols import identify_plugin, load_explainer, load_scorer
 from warehouse.lake import Lake
 from warehouse.reader import LakeReader
 from warehouse.records import UnitId
 
 BATCH_UNITS = 128
+_PLACE_DIGITS = 6
+"""Hexadecimal digits of a run id that stand for the base URL."""
 _DONE = ("ok", "refused", "unfit")
 """What is not tried again: the same would come of it."""
 
@@ -52,9 +54,15 @@ class RunOptions:
     force: bool = False
 
     def identify(self) -> str:
-        """Give what tells runs with other answers apart, as ten hexadecimal digits: all but where and how fast."""
-        what = (self.origin, self.explainer, sorted(self.scorers), self.endpoint.model, self.splits)
-        return hashlib.sha256(msgspec.json.encode(what)).hexdigest()[:10]
+        """Give what tells runs with other answers apart, as ten hexadecimal digits: all but where and how fast.
+
+        An explainer or scorer that is a file counts by what the file says.
+
+        Raises:
+            UnknownPlugin: such a file cannot be read.
+        """
+        code = (identify_plugin(self.explainer), sorted(map(identify_plugin, self.scorers)))
+        return _hash((self.origin, *code, self.endpoint.model, self.splits))[:10]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +70,16 @@ class RunPlan:
     """What a run is to do.
 
     Attributes:
-        run_id: its name: the options' identity, when it began, and chance.
+        run_id: its name: the options' identity, when it began, a hash of the base URL, and chance.
         unit_ids: the units to explain, in order of model, component, layer and unit.
         n_done: units that were done before.
+        n_done_elsewhere: of these, how many another base URL was asked about, and not this one.
     """
 
     run_id: str
     unit_ids: Sequence[UnitId]
     n_done: int
+    n_done_elsewhere: int
 
     def batches(self) -> list[Sequence[UnitId]]:
         """Give the units in batches."""
@@ -101,29 +111,43 @@ def plan_run(reader: LakeReader, where: str, options: RunOptions, limit: int | N
     Raises:
         QueryError: the condition is wrong SQL, or does more than read.
         LakeError: the lake cannot be read.
+        UnknownPlugin: the file of an explainer or scorer cannot be read.
     """
     chosen = select_units(reader, where)
-    done = set() if options.force else find_done(reader.lake, options)
+    place = _hash(options.endpoint.base_url)[:_PLACE_DIGITS]
+    done = {} if options.force else find_done(reader.lake, options)
     left: Sequence[UnitId] = [unit_id for unit_id in chosen if unit_id not in done] if done else chosen
-    run_id = f"{options.identify()}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    return RunPlan(run_id, left[:limit], len(chosen) - len(left))
+    n_elsewhere = sum(1 for unit_id in chosen if (places := done.get(unit_id)) and place not in places)
+    run_id = f"{options.identify()}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{place}{secrets.token_hex(3)}"
+    return RunPlan(run_id, left[:limit], len(chosen) - len(left), n_elsewhere)
 
 
-def find_done(lake: Lake, options: RunOptions) -> set[UnitId]:
+def find_done(lake: Lake, options: RunOptions) -> dict[UnitId, frozenset[str]]:
     """Find the units that a run with the same options has done, catalogued or not.
+
+    Returns:
+        Of each, the hashes of the base URLs that were asked about it, as run ids have them; none where nothing was.
 
     Raises:
         LakeError: the lake cannot be read.
     """
-    done: set[UnitId] = set()
+    done: dict[UnitId, frozenset[str]] = {}
     mark = f"/run-{options.identify()}-"
     try:
         for path in lake.batches("answers"):
             if mark not in path:
                 continue
+            asked = frozenset({path.rpartition(mark)[2].split("-")[1][:_PLACE_DIGITS]})
             for rows in lake.iterate_batch(path, ["model", "component", "layer", "unit", "status"]):
                 *unit_ids, statuses = (column.to_pylist() for column in rows.columns)
-                done |= {UnitId(*unit) for *unit, status in zip(*unit_ids, statuses, strict=True) if status in _DONE}
+                for *unit, status in zip(*unit_ids, statuses, strict=True):
+                    if status in _DONE:
+                        unit_id = UnitId(*unit)
+                        done[unit_id] = done.get(unit_id, frozenset()) | (frozenset() if status == "unfit" else asked)
     except (pa.ArrowException, OSError) as e:
         raise LakeError(f"cannot read the answers of {lake.url}: {e}") from e
     return done
+
+
+def _hash(what: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(what)).hexdigest()
