@@ -285,10 +285,10 @@ class Searcher(ExplanationSearcher, LayerSearcher, ABC):
             n: records of a split from each of the two lists, top and random; as many as there are by default.
 
         Raises:
-            UnknownUnit: the text is not a unit_id.
+            UnknownUnit: the text is not a unit_id, or the unit is not in the lake.
             QueryError: the unit has too few records; the message says how many.
         """
-        return self.sql("FROM splits($unit_id, n := $n)", {"unit_id": str(parse_unit(unit_id)), "n": n})
+        return self.ask_of_unit("FROM splits($unit_id, n := $n)", unit_id, {"n": n}, "records", "units")
 
 
 def parse_unit(unit_id: str | UnitId) -> UnitId:

@@ -3,8 +3,8 @@
 CREATE MACRO splits(unit_id, n := NULL) AS TABLE
 WITH counted AS (
   SELECT
-    coalesce(max(u.n_top), 0) AS n_top,
-    coalesce(max(u.n_random), 0) AS n_random
+    u.n_top,
+    u.n_random
   FROM range(
     CASE
       WHEN n < 1 THEN error('n must be at least 1')
@@ -54,4 +54,4 @@ ORDER BY
   list_position(['top', 'random'], r.section),
   r.rank;
 
-COMMENT ON MACRO TABLE splits IS 'The records of a unit in the splits of OpenAI''s explanation method: of every four top records, in order, the first is for train, then calibration, valid and test; of every three random ones, calibration, valid and test. n records from each list for a split, or as many as there are (NULL): a remainder of the list is then in no split. Too few records for even one each, or for n, are an error that says how many there are.';
+COMMENT ON MACRO TABLE splits IS 'The records of a unit in the splits of OpenAI''s explanation method: of every four top records, in order, the first is for train, then calibration, valid and test; of every three random ones, calibration, valid and test. n records from each list for a split, or as many as there are (NULL): a remainder of the list is then in no split. Too few records for even one each, or for n, are an error that says how many there are; a unit that is not in the lake has no rows.';

@@ -71,9 +71,13 @@ def test_too_few_records_are_an_error_that_says_how_many_there_are(
     assert list(iterate_jobs(job_reader, [name], SplitOptions(n=n))) == [Unfit(name, f"{said}, has {needs}")]
 
 
-def test_a_unit_that_is_not_there_has_no_records(job_reader: LakeReader) -> None:
-    with pytest.raises(QueryError, match="gpt2-xl/mlp_post_act/47/0 needs 4 top .* has 0 and 0"):
-        job_reader.splits("gpt2-xl/mlp_post_act/47/0")
+@pytest.mark.parametrize("n", [None, 2])
+def test_a_unit_that_is_not_there_is_an_unknown_one_and_has_no_rows_in_sql(
+    job_reader: LakeReader, n: int | None
+) -> None:
+    with pytest.raises(UnknownUnit, match=r"gpt2-xl/mlp_post_act/47/0"):
+        job_reader.splits("gpt2-xl/mlp_post_act/47/0", n)
+    assert job_reader.sql("FROM splits('gpt2-xl/mlp_post_act/47/0', n := $n)", {"n": n}).is_empty()
 
 
 @pytest.mark.parametrize("n", [0, -1])
