@@ -45,6 +45,8 @@ STORAGE_VERSION = "v1.4.0"
 """The file's format, for the clients that are built on a DuckDB older than ours."""
 _FROM = re.compile(r"^-- From: (.*)$", re.MULTILINE)
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(?: .*\n)*[\w.]+: ")
+_KIND = re.compile(r"(?:Binder|Catalog|Conversion|Invalid Input|Mismatch Type|Out of Range|Parser|Syntax) Error: ")
+"""What DuckDB calls errors that a statement itself has: their messages say all."""
 _ALONE = {
     "allow_community_extensions": False,
     "allow_persistent_secrets": False,
@@ -88,9 +90,12 @@ def match_only(path: str) -> str:
 def describe(error: Exception) -> str:
     """Give a foreign error's message on one line, without DuckDB's picture of the place in the statement.
 
-    Of an error in what reads a remote lake DuckDB gives the traceback too.
+    Nor with its word for the kind of error, where the message says as much: a permission, or the memory, stays. Of an
+    error in what reads a remote lake DuckDB gives the traceback too.
     """
-    return " ".join(_TRACEBACK.sub("", re.split(r"\n\s*LINE \d+:", str(error))[0]).split())
+    message = " ".join(_TRACEBACK.sub("", re.split(r"\n\s*LINE \d+:", str(error))[0]).split())
+    kind = _KIND.match(message)
+    return message[kind.end() :] if kind else message
 
 
 def connect(

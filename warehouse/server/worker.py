@@ -128,7 +128,14 @@ class _Box:
         """Say which bound was met, where one was."""
         if seconds >= self._job.seconds:
             return say_slow(self._job.seconds)
-        return say_large(self._job.memory_megabytes) if "Out of Memory" in str(error) else str(error)
+        cause = error.__cause__
+        # What Arrow hands on has lost its type.
+        is_large = (
+            isinstance(cause, duckdb.OutOfMemoryException)
+            if isinstance(cause, duckdb.Error)
+            else "Out of Memory" in str(error)
+        )
+        return say_large(self._job.memory_megabytes) if is_large else str(error)
 
 
 def say_slow(seconds: float) -> str:
