@@ -8,8 +8,10 @@ import math
 import socket
 import time
 import traceback
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
 
@@ -22,6 +24,7 @@ from warehouse.explain.chat import Refused as RefusedByModel
 from warehouse.explain.client import Client
 from warehouse.explain.endpoint import Asked, Endpoint
 from warehouse.explain.failures import TransientError, judge, read_retry_after
+from warehouse.explain.replies import decode_body, read_completion
 
 KEY = "sk-a-key-that-must-stay-secret"
 ASKED = [Message("system", "You are a parrot."), Message("user", "hello there")]
@@ -282,6 +285,71 @@ def test_an_answer_that_repeats_the_key_is_kept_without_it(monkeypatch: pytest.M
         (answer,) = ask(Endpoint("rule-1", server.url), top_logprobs=2)
     assert answer.text == "your key is …!"
     assert answer.logprobs is None
+
+
+LONG_KEY = f"sk-proj-{'+aB3/x9_'.join('QRSTUVWXYZ')}"
+
+
+def give_answers(said: str) -> Iterator[str]:
+    """Give the lines that come of it where an endpoint says something in each place that is shown."""
+    asked = Asked("http://host/v1", "rule-1", key=LONG_KEY)
+    refusal = {"choices": [{"message": {"refusal": said}}]}
+    yield str(read_completion(decode_body(json.dumps(refusal).encode(), asked), asked))
+    with pytest.raises(BadAnswer) as raised:
+        decode_body(f"<html>{said}".encode(), asked)
+    yield str(raised.value)
+    for status in (400, 404, 429, 500):
+        for code in ("", "model_not_found", "insufficient_quota", "context_length_exceeded", "content_filter"):
+            yield str(judge(status, {"error": {"message": said, "code": code}}, {}, asked))
+            yield str(judge(status, said, {}, asked))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        LONG_KEY,
+        quote(LONG_KEY, safe=""),
+        b64encode(LONG_KEY.encode()).decode(),
+        b64encode(f":{LONG_KEY}".encode()).decode(),
+        b64encode(f"me:{LONG_KEY}\n".encode()).decode(),
+        urlsafe_b64encode(f"Bearer {LONG_KEY}".encode()).decode(),
+    ],
+    ids=["plain", "quoted", "base64", "after one byte", "after three bytes", "as a bearer"],
+)
+def test_no_part_of_the_key_is_left_where_an_answer_is_cut(form: str) -> None:
+    # What stands at the ends of a base64 form is of its surroundings too; the pieces lie well within it.
+    pieces = {form[i : i + 8] for i in range(16, len(form) - 24)}
+    for n_before in (*range(0, 64, 3), *range(200, 310, 5)):
+        for line in give_answers(f"{'x ' * (n_before // 2)}{'y' * (n_before % 2)}{form} is wrong"):
+            assert not any(piece in line for piece in pieces), (n_before, line)
+
+
+@pytest.mark.parametrize(
+    "listed", [[("a", [KEY])], [(f"my{KEY}", [])], [(KEY[:9], ["x"]), (KEY[9:], [])], [(c, []) for c in KEY]]
+)
+def test_logprobs_whose_tokens_hold_the_key_or_make_it_up_are_left_out(listed: list[tuple[str, list[str]]]) -> None:
+    def read(key: str) -> Completion | AskError:
+        asked = Asked("http://host/v1", "rule-1", key=key)
+        content = [
+            {"token": token, "logprob": 0.0, "top_logprobs": [{"token": each, "logprob": -1.0} for each in top]}
+            for token, top in listed
+        ]
+        choice = {"message": {"content": "cats"}, "logprobs": {"content": content}}
+        return read_completion(decode_body(json.dumps({"choices": [choice]}).encode(), asked), asked)
+
+    assert read(KEY) == Completion("cats", 0, 0, "rule-1")
+    other = read("another key altogether")
+    assert isinstance(other, Completion)
+    assert other.logprobs is not None
+
+
+@pytest.mark.parametrize(
+    ("key", "is_hidden"),
+    [("EMPTY", False), ("ollama", False), ("a1b2c", False), ("a1b2c3", True), ("lm-studio", True), ("x" * 12, True)],
+)
+def test_short_keys_and_words_that_stand_in_for_one_are_no_secret(key: str, is_hidden: bool) -> None:
+    said = f"what {key} is"
+    assert Asked("http://host/v1", "m", key=key).hide(said) == ("what … is" if is_hidden else said)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -178,12 +177,10 @@ class Client:
         self._tokens.give_back(about - used.tokens if used else 0)
         self._failing_since = None
         self._n_answered += 1
-        completion = read_completion(body, self._endpoint.model)
+        completion = read_completion(body, self._asked)
         if isinstance(completion, AskError):
-            raise type(completion)(self._asked.hide(str(completion)))
-        shown = self._asked.hide(completion.text)
-        logprobs = completion.logprobs if shown == completion.text else None
-        return replace(completion, text=shown, model=self._asked.hide(completion.model), logprobs=logprobs)
+            raise completion
+        return completion
 
     async def _send(self, request: dict[str, Any]) -> Body | TransientError | WarehouseError:
         """Send one request once; errors are given back, so that none of ours hangs on a foreign one."""
@@ -198,7 +195,7 @@ class Client:
                     data += piece
                     if len(data) > MOST_BYTES:
                         return TransientError(f"the answer is longer than {MOST_BYTES:,} bytes", is_lost=True)
-            body = decode_body(bytes(data))
+            body = decode_body(bytes(data), self._asked)
         except openai.APIStatusError as e:
             self._is_there = True
             if unknown := [name for name in _DIALECTS if name in spoken and _is_rejected(name, e)]:
@@ -213,7 +210,7 @@ class Client:
         except (httpx2.HTTPError, httpx2.StreamError) as e:
             return TransientError(f"the answer broke off: {type(e).__name__}", is_busy=True, is_lost=True)
         except BadAnswer as e:
-            return TransientError(self._asked.hide(str(e)), is_lost=True)
+            return TransientError(str(e), is_lost=True)
         if body.error is not None and not body.choices:
             return self._judge_body(body.error)
         return body

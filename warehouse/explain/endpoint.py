@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from warehouse.explain.chat import EndpointError
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"
-_SHORTEST_SECRET = 12
-"""Characters; what is shorter is a word that stands in for a key, as EMPTY or none."""
+_SHORTEST_KEY = 6
+"""Characters; what is shorter occurs in answers by chance."""
+_SHORTEST_WORD = 12
+"""Letters; fewer of them, and nothing else, are a word that stands in for a key, as EMPTY, none or ollama."""
+_BASE64_END = "[A-Za-z0-9+/=_-]{0,3}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +68,17 @@ class Asked:
     model: str
     key_name: str = OPENAI_KEY
     key: str | None = field(default=None, repr=False)
+    _hidden: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hidden", _find_key(self.key or ""))
 
     def hide(self, text: str) -> str:
-        """Give a text of the endpoint's without the key, which it may repeat."""
-        is_secret = self.key is not None and len(self.key) >= _SHORTEST_SECRET
-        return text.replace(self.key, "…") if is_secret and self.key else text
+        """Give a text of the endpoint's without the key, which it may repeat: as it is, in base64, or in a URL.
+
+        The text must be whole: of one that was cut before, a part of the key may be the end.
+        """
+        return text if self._hidden is None else self._hidden.sub("…", text)
 
 
 def identify(endpoint: Endpoint) -> Asked:
@@ -93,6 +104,19 @@ def _check_url(url: str) -> str:
         bare = f"{place.scheme}://{place.netloc.rpartition('@')[2]}{place.path}"
         raise EndpointError(f"a base URL has no password and no query: give {bare}, and the key in the environment")
     return url.rstrip("/")
+
+
+def _find_key(key: str) -> re.Pattern[str] | None:
+    """Give what finds a key in a text, None for what is no secret."""
+    if len(key) < _SHORTEST_KEY or (key.isalpha() and len(key) < _SHORTEST_WORD):
+        return None
+    forms = {re.escape(key), re.escape(quote(key, safe=""))}
+    # What comes before the key in the same base64, as a user's name does, shifts it by up to two bytes.
+    for n_before in range(3):
+        coded = base64.b64encode(b"\0" * n_before + key.encode())
+        whole = coded[(n_before * 8 + 5) // 6 : (n_before + len(key)) * 8 // 6].decode()
+        forms |= {re.escape(form) + _BASE64_END for form in (whole, whole.translate(str.maketrans("+/", "-_")))}
+    return re.compile("|".join(sorted(forms, key=len, reverse=True)))
 
 
 def _read_key(name: str | None) -> str | None:
