@@ -181,6 +181,29 @@ def test_a_part_that_is_not_there_gives_no_rows(tmp_path: Path) -> None:
     assert list(Lake(tmp_path).iterate_part("records", SHARD)) == []
 
 
+def test_arrow_reads_a_disk_itself_as_its_threads_may_outlive_the_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a Python file, a command that ends in an error soon after ends, now and then, in SIGABRT."""
+    opened: list[object] = []
+
+    class Watched(pq.ParquetFile):  # type: ignore[misc]
+        def __init__(self, source: object, **options: object) -> None:
+            opened.append(source)
+            super().__init__(source, **options)
+
+    lake = Lake(tmp_path)
+    lake.create()
+    write_commit(lake, 1, 2)
+    lake.write_batch("answers", "batch", rows_of_files(3))
+    monkeypatch.setattr(pq, "ParquetFile", Watched)
+    assert lake.read_commit(SHARD) is not None
+    assert [rows["unit"].to_pylist() for rows in lake.iterate_part("files", SHARD)] == [[1, 2]]
+    batches = [rows for path in lake.batches("answers") for rows in lake.iterate_batch(path, ["unit"])]
+    assert [rows["unit"].to_pylist() for rows in batches] == [[3]]
+    assert [type(source) for source in opened] == [pa.OSFile] * 3
+
+
 def test_only_parts_of_committed_shards_are_the_lakes(tmp_path: Path, xl_mirror: Mirror) -> None:
     lake = Lake(tmp_path)
     build(lake, xl_mirror.root, selection=xl_mirror.selection)

@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -183,7 +182,7 @@ class Lake:
         with self._fetched(self.part_path(table, shard)) as path:
             if path is None:
                 return
-            with path.open("rb") as f:
+            with _open_native(path) as f:
                 part = pq.ParquetFile(f)
                 for group in range(part.num_row_groups):
                     yield part.read_row_group(group)
@@ -240,7 +239,7 @@ class Lake:
         with self._fetched(path) as copy:
             if copy is None:
                 return
-            with copy.open("rb") as f:
+            with _open_native(copy) as f:
                 part = pq.ParquetFile(f)
                 for group in range(part.num_row_groups):
                     yield part.read_row_group(group, columns=columns)
@@ -257,11 +256,11 @@ class Lake:
             found: dict[str, dict[str, Any]] = self.fs.find(f"{self.root}/{folder}", detail=True)
             return found
 
-    def _open_commit(self, path: str, table: str) -> BinaryIO:
+    def _open_commit(self, path: str, table: str) -> pa.NativeFile | BinaryIO:
         if self.is_local:
-            return Path(path).open("rb")
+            return _open_native(Path(path))
         if table == "files":  # small, so one request
-            return BytesIO(self.fs.cat_file(path))
+            return pa.BufferReader(self.fs.cat_file(path))
         stream: BinaryIO = self.fs.open(path, "rb", cache_type="readahead", block_size=2**18)
         return stream
 
@@ -313,9 +312,14 @@ def _mark(found: Mapping[str, Any]) -> str:
     return f"{str(version).strip(chr(34))}-{found['size']}"
 
 
-def _parse_commit(stream: BinaryIO) -> Commit | None:
+def _open_native(path: Path) -> pa.NativeFile:
+    """Open a file for Arrow: of a Python file, the threads that read ahead would outlive the interpreter."""
+    return pa.OSFile(str(path))
+
+
+def _parse_commit(stream: pa.NativeFile | BinaryIO) -> Commit | None:
     try:
-        part = pq.ParquetFile(stream)
+        part = pq.ParquetFile(stream, pre_buffer=False)
         facts = json.loads((part.metadata.metadata or {}).get(_COMMIT_KEY, b"{}"))
         if facts.get("format") != FORMAT_VERSION:
             return None
