@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -344,6 +345,12 @@ def test_figures_are_those_of_scikit_learn(examples: list[tuple[bool, bool, floa
         assert found["x_roc_auc"] == pytest.approx(roc_auc_score(truths, probabilities))
     else:
         assert found["x_balanced_accuracy"] is found["x_roc_auc"] is None
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_a_probability_that_is_not_finite_is_missing(odd: float) -> None:
+    kinds = [s.score_kind for s in classification_scores([(True, True, odd), (False, False, 0.25)], "x")]
+    assert kinds == ["x_balanced_accuracy", "x_f1"]
 
 
 def test_a_folder_that_cannot_be_read_to_its_end_gives_what_can_be(tmp_path: Path) -> None:

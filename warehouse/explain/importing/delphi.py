@@ -5,6 +5,7 @@ Source: EleutherAI/delphi delphi/__main__.py (names of the files) and delphi/sco
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from warehouse.decode.json import load_json
 from warehouse.errors import MalformedFile
 from warehouse.explain.answers import Answer, AnswerScore
 from warehouse.explain.importing.options import ImportOptions
+from warehouse.explain.scores import compute, measure_roc_auc
 from warehouse.records import LIMITS, UnitId
 
 SCORERS: Mapping[str, str] = {"detection": "detection", "fuzz": "fuzzing", "intruder": "intruder"}
@@ -55,8 +57,8 @@ def classification_scores(examples: list[tuple[bool, bool, float | None]], prefi
         prefix: what the kinds begin with.
 
     Returns:
-        Balanced accuracy, F1 and, where all examples have a probability, the area under the ROC curve; None where a
-        score is not defined, as where no example is active.
+        Balanced accuracy, F1 and, where all examples have a finite probability, the area under the ROC curve; None
+        where a score is not defined, as where no example is active.
     """
     n = len(examples)
     n_true = sum(truth for truth, _, _ in examples)
@@ -69,27 +71,12 @@ def classification_scores(examples: list[tuple[bool, bool, float | None]], prefi
         AnswerScore(f"{prefix}_balanced_accuracy", balanced, n_scored=n),
         AnswerScore(f"{prefix}_f1", f1, n_scored=n),
     ]
-    probabilities = [(p, truth) for truth, _, p in examples if p is not None]
+    truths = [truth for truth, _, _ in examples]
+    probabilities = [p for _, _, p in examples if p is not None and math.isfinite(p)]
     if len(probabilities) == n:
-        scores.append(AnswerScore(f"{prefix}_roc_auc", _area(probabilities), n_scored=n))
+        area = compute(measure_roc_auc(truths, probabilities), n)
+        scores.append(AnswerScore(f"{prefix}_roc_auc", area, n_scored=n))
     return tuple(scores)
-
-
-def _area(examples: list[tuple[float, bool]]) -> float | None:
-    """Give the part of the pairs of an active and another example that their probabilities rank rightly."""
-    ordered = sorted(examples)
-    n_true = sum(truth for _, truth in ordered)
-    if not 0 < n_true < len(ordered):
-        return None
-    ranks = 0.0
-    first = 0
-    while first < len(ordered):
-        end = first
-        while end < len(ordered) and ordered[end][0] == ordered[first][0]:
-            end += 1
-        ranks += (first + 1 + end) / 2 * sum(truth for _, truth in ordered[first:end])
-        first = end
-    return (ranks - n_true * (n_true + 1) / 2) / (n_true * (len(ordered) - n_true))
 
 
 def _read_name(name: str, how: ImportOptions) -> UnitId:
