@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 import socket
 import time
 import traceback
@@ -378,6 +379,55 @@ def test_the_budget_is_never_exceeded_and_nearly_used_up(server: RuleServer, end
     most_of_one = bound_usage([*ASKED, Message("user", "number 100")], 50).tokens
     assert 600 - most_of_one < budget.spent.tokens <= 600
     assert budget.spent.tokens == sum(answer_tokens(request) for request in server.requests)
+
+
+@pytest.mark.parametrize(
+    ("budget", "line"),
+    [
+        (Budget(Prices(1, 1), money=1.0), r"stopped by --budget: 1\.4 of 1 is spent"),
+        (Budget(tokens=1_000_000), r"stopped by --max-tokens-total: 1,400,000 of 1,000,000 tokens are used"),
+    ],
+)
+def test_an_endpoint_that_counts_more_than_a_request_can_take_stops_the_run_where_the_budget_is_exceeded(
+    server: RuleServer, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, budget: Budget, line: str
+) -> None:
+    def reply(request: ChatRequest, fault: FaultName | None) -> Reply:
+        body = json.loads(answer(request, fault).body)
+        body["usage"] = {"prompt_tokens": 1_000_000, "completion_tokens": 400_000}
+        return Reply(200, json.dumps(body).encode())
+
+    answer = server._reply
+    monkeypatch.setattr(server, "_reply", reply)
+
+    async def run() -> None:
+        async with Client(replace(endpoint, concurrency=1), budget) as client:
+            await client.complete(ASKED, max_tokens=50)  # it is paid for, so it is given
+            assert re.match(line, str(client.stopped_by))
+            with pytest.raises(OutOfBudget, match="counted 1,400,000 tokens for a request of at most "):
+                await client.complete(ASKED, max_tokens=50)
+
+    asyncio.run(run())
+    assert len(server.requests) == 1
+
+
+def test_after_one_request_that_cost_more_than_it_can_the_next_ones_are_taken_to_do_so_too() -> None:
+    budget = Budget(tokens=1000)
+
+    async def run() -> None:
+        async with budget.reserve(Usage(100, 50)) as reservation:
+            reservation.settle(Usage(100, 200))
+        async with budget.reserve(Usage(100, 50)):
+            with pytest.raises(TimeoutError):  # 300 are spent, 300 are held, and this may take 500
+                async with asyncio.timeout(0.01), budget.reserve(Usage(100, 100)):
+                    pass
+        with pytest.raises(
+            OutOfBudget, match=r"300 of 1,000 tokens are used, and the next request may take 900; the e"
+        ):
+            async with budget.reserve(Usage(100, 200)):
+                pass
+
+    asyncio.run(run())
+    assert budget.find_overdraft() is None
 
 
 def test_a_limit_of_tokens_needs_no_prices_and_one_of_money_does(server: RuleServer, endpoint: Endpoint) -> None:

@@ -1,7 +1,8 @@
 """What a run may cost: tokens are counted, prices are the user's, and nothing is sent that might exceed the budget.
 
 Before a request is sent, the most that it can cost is reserved; when its answer is there, what it did cost takes the
-place of that. So neither many requests at once nor a talkative model can exceed a budget, whatever they answer.
+place of that. So many requests at once cannot exceed a budget, as long as the endpoint counts no more tokens than were
+asked for. One that does is known by its first answer: from then on, it is taken to exceed all bounds as far.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from math import ceil
 
 from warehouse.errors import WarehouseError
 from warehouse.explain.chat import Message, OutOfBudget
@@ -108,6 +110,8 @@ class Budget:
         self.spent = self.doubtful = self._held = Usage()
         self._n_under_way = 0
         self._has_changed = asyncio.Condition()
+        self._prompt_excess = self._completion_excess = 1.0
+        self._exceeded: tuple[Usage, Usage] | None = None
 
     def cost(self, usage: Usage) -> float | None:
         """Give the price of tokens, None without prices."""
@@ -121,13 +125,13 @@ class Budget:
         by the end costs nothing.
 
         Raises:
-            OutOfBudget: not so much is left.
+            OutOfBudget: not so much is left. What requests have cost more than their bounds, this one may too.
         """
         reservation = Reservation(bound)
         async with self._has_changed:
             while not self._has_room(bound):
                 if not self._n_under_way:
-                    raise OutOfBudget(self._explain(bound))
+                    raise OutOfBudget(self._explain(self._stretch(bound)))
                 await self._has_changed.wait()
             self._held += bound
             self._n_under_way += 1
@@ -136,25 +140,55 @@ class Budget:
         finally:
             self._held -= bound
             self._n_under_way -= 1
-            self.spent += reservation.spent or Usage()
-            self.doubtful += bound if reservation.is_doubtful else Usage()
+            if reservation.spent is not None:
+                self.spent += reservation.spent
+                self._compare(bound, reservation.spent)
+            self.doubtful += self._stretch(bound) if reservation.is_doubtful else Usage()
             async with self._has_changed:
                 self._has_changed.notify_all()
 
-    def _has_room(self, bound: Usage) -> bool:
-        after = self.spent + self.doubtful + self._held + bound
-        if self._tokens is not None and after.tokens > self._tokens:
-            return False
-        return self._money is None or self.prices is None or self.prices.cost(after) <= self._money
+    def find_overdraft(self) -> OutOfBudget | None:
+        """Say that more is spent than there was, None where it is not: what an endpoint counts is known afterwards."""
+        return None if self._covers(self.spent) else OutOfBudget(self._explain(None))
 
-    def _explain(self, bound: Usage) -> str:
-        used = self.spent + self.doubtful
-        if self._tokens is not None and (used + bound).tokens > self._tokens:
-            return (
-                f"stopped by --max-tokens-total: {used.tokens:,} of {self._tokens:,} tokens are used, "
-                f"and the next request may take {bound.tokens:,}"
+    def _compare(self, bound: Usage, spent: Usage) -> None:
+        """Learn from a request that cost more than it can."""
+        prompt, completion = (
+            used / max(most, 1)
+            for used, most in (
+                (spent.prompt_tokens, bound.prompt_tokens),
+                (spent.completion_tokens, bound.completion_tokens),
             )
-        return (
-            f"stopped by --budget: {self.cost(used) or 0:,.4g} of {self._money:,.4g} is spent, "
-            f"and the next request may cost {self.cost(bound) or 0:,.4g}"
         )
+        if prompt > self._prompt_excess or completion > self._completion_excess:
+            self._exceeded = bound, spent
+        self._prompt_excess = max(self._prompt_excess, prompt)
+        self._completion_excess = max(self._completion_excess, completion)
+
+    def _stretch(self, bound: Usage) -> Usage:
+        """Give the most that a request can cost at an endpoint that exceeds bounds as far as it did."""
+        return Usage(
+            ceil(bound.prompt_tokens * self._prompt_excess), ceil(bound.completion_tokens * self._completion_excess)
+        )
+
+    def _has_room(self, bound: Usage) -> bool:
+        return self._covers(self.spent + self.doubtful + self._stretch(self._held + bound))
+
+    def _covers(self, usage: Usage) -> bool:
+        if self._tokens is not None and usage.tokens > self._tokens:
+            return False
+        return self._money is None or self.prices is None or self.prices.cost(usage) <= self._money
+
+    def _explain(self, bound: Usage | None) -> str:
+        """Say why there is no more: there is not enough for the next request, or less than nothing."""
+        used = self.spent + self.doubtful
+        why = ""
+        if self._exceeded is not None:
+            most, counted = self._exceeded
+            why = f"; the endpoint counted {counted.tokens:,} tokens for a request of at most {most.tokens:,}"
+        after = used if bound is None else used + bound
+        if self._tokens is not None and after.tokens > self._tokens:
+            said = f"stopped by --max-tokens-total: {used.tokens:,} of {self._tokens:,} tokens are used"
+            return said + (f", and the next request may take {bound.tokens:,}" if bound else "") + why
+        said = f"stopped by --budget: {self.cost(used) or 0:,.4g} of {self._money:,.4g} is spent"
+        return said + (f", and the next request may cost {self.cost(bound) or 0:,.4g}" if bound else "") + why

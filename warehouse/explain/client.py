@@ -177,6 +177,8 @@ class Client:
         self._tokens.give_back(about - used.tokens if used else 0)
         self._failing_since = None
         self._n_answered += 1
+        if overdraft := self._budget.find_overdraft():
+            self.stop(overdraft)  # this answer is paid for, and kept
         completion = read_completion(body, self._asked)
         if isinstance(completion, AskError):
             raise completion
