@@ -54,14 +54,17 @@ async def explain(
     home = Lake(lake)
     home.require()
     home.create()
-    with open_lake(lake) as reader:
-        plan = plan_run(reader, where, options, limit)
-        with show_progress(ExplainProgress(len(plan.unit_ids)), is_quiet) as progress:
-            async with open_run(reader, plan, options, progress.add) as run:
-                await _explain_all(run, plan.batches())
-    summary = run.summarise()
-    if summary.tally.statuses:
-        make_catalogue(lake)
+    run: Run | None = None
+    try:
+        with open_lake(lake) as reader:
+            plan = plan_run(reader, where, options, limit)
+            with show_progress(ExplainProgress(len(plan.unit_ids)), is_quiet) as progress:
+                async with open_run(reader, plan, options, progress.add) as run:
+                    await _explain_all(run, plan.batches())
+        summary = run.summarise()
+    finally:
+        if run is not None and run.tally.statuses:
+            make_catalogue(lake)  # whatever ended the run, what was paid for is seen
     if summary.stopped_by is not None:
         raise RunStopped(summary)
     return summary

@@ -28,8 +28,10 @@ from warehouse import cli
 from warehouse.catalogue import build_catalogue
 from warehouse.errors import QueryError, WarehouseError
 from warehouse.explain.budget import Prices
+from warehouse.explain.chat import AskError
+from warehouse.explain.dry_run import DryRun
 from warehouse.explain.endpoint import Endpoint
-from warehouse.explain.jobs import SplitOptions
+from warehouse.explain.jobs import Job, SplitOptions
 from warehouse.explain.protocols import UnknownPlugin
 from warehouse.explain.run import RunSummary, open_run
 from warehouse.explain.run_plan import RunOptions, check_options, plan_run
@@ -257,6 +259,76 @@ def test_an_explanation_whose_scorer_fails_is_kept_and_says_so_and_nothing_is_as
             plan_run(reader, WHERE, replace(named, scorers=named.scorers[1:2]))
 
 
+BREAKING = """
+from warehouse.explain.chat import Message
+
+def look_up(unit):
+    return {}[unit]
+
+class Breaking:
+    name = "breaking"
+    def prompts(self, job):
+        return [look_up(job.unit_id.unit)]
+    async def explain(self, job, chat):
+        answer = await chat.complete([Message("user", f"well, {job.unit_id}?")], max_tokens=5)
+        if job.unit_id.unit in (1, 4):
+            look_up("KEY" * job.unit_id.unit)
+        return answer.text if job.unit_id.unit < 6 else answer
+
+class Numbers:
+    name = "numbers"
+    def prompts(self, job, explanation):
+        return []
+    async def score(self, job, explanation, chat):
+        return {"score": 1.0}
+"""
+
+
+def test_a_plugin_that_breaks_costs_its_unit_and_says_where_without_the_key(
+    lake: Lake, server: RuleServer, options: RunOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    file = tmp_path / "mine.py"
+    file.write_text(BREAKING.replace("KEY", KEY))
+    mine = replace(options, explainer=f"{file}:Breaking", scorers=(f"{file}:Numbers",))
+    summary = explain(lake, mine)
+    assert summary.stopped_by is None
+    errors = {int(row["unit"]): row["error"] for row in read_answers(lake).to_dicts() if row["status"] != "unfit"}
+    assert errors == {
+        0: "scorer numbers gave a dict, not a tuple of scores",
+        1: "KeyError in mine.py:5: '…'",
+        4: "KeyError in mine.py:5: '…………'",
+        5: "scorer numbers gave a dict, not a tuple of scores",
+        6: "explainer breaking gave a Completion, not a text",
+    }
+    assert summary.tally.n_asked == N_FIT
+    with warehouse.open(lake.root) as reader, pytest.raises(AskError, match=r"^KeyError in mine\.py:5: \d$"):
+        dry_run = DryRun(reader, plan_run(reader, WHERE, mine), mine)
+        first = dry_run.find_first()
+        assert isinstance(first, Job)
+        dry_run.list_prompts(first)
+
+
+def test_a_plugin_that_breaks_on_every_unit_stops_the_run(
+    lake: Lake, server: RuleServer, options: RunOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warehouse.explain.run._MOST_BROKEN", 3)
+    file = tmp_path / "mine.py"
+    file.write_text(BREAKING)
+    summary = explain(
+        lake,
+        replace(
+            options,
+            endpoint=replace(options.endpoint, concurrency=1),
+            explainer=EXPLAINER,
+            scorers=(f"{file}:Numbers",),
+        ),
+    )
+    assert summary.stopped_by == "3 units in a row broke on an error: scorer numbers gave a dict, not a tuple of scores"
+    assert summary.n_left > 0
+    assert read_answers(lake).filter(pl.col("explanation").is_not_null()).height == 3
+
+
 def test_what_stops_a_run_leaves_what_was_done_and_the_next_run_pays_for_nothing_twice(
     lake: Lake, server: RuleServer, options: RunOptions
 ) -> None:
@@ -399,6 +471,21 @@ def test_the_command_explains_scores_and_catalogues_and_its_key_is_nowhere(
     assert found["unit_id"].n_unique() == found.height == N_FIT
     assert found.filter(pl.col("score") > 0.7).height == N_FIT
     assert KEY not in out + err + read_everything(lake)
+
+
+def test_what_was_paid_for_is_in_the_catalogue_however_a_run_ends(
+    run: Run, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warehouse.explain.run_plan.BATCH_UNITS", 4)
+    monkeypatch.setattr("flows.explain.BATCHES_AT_ONCE", 1)
+    damaged = Path(lake.root, f"completions/model={LATENT.model}/component={LATENT.component}/layer={LATENT.layer}")
+    damaged.mkdir(parents=True)
+    (damaged / "000006-000006-1-00000000.parquet").write_bytes(b"in the way of the second batch")
+    code, _, err = run()
+    assert code == 1
+    assert "cannot be read: remove it" in err.splitlines()[-1]
+    with warehouse.open(lake.root) as reader:
+        assert reader.sql("FROM explanations WHERE origin = 'local'").height > 0
 
 
 def test_a_wrong_key_is_one_line_and_shows_itself_neither_in_a_traceback_nor_in_the_lake(

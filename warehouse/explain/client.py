@@ -110,6 +110,10 @@ class Client:
         """Why no further request is sent, None where they are."""
         return self._stopped_by
 
+    def hide(self, text: str) -> str:
+        """Give a whole text without the key."""
+        return self._asked.hide(text)
+
     def stop(self, reason: WarehouseError) -> None:
         """Send no further request; those under way are waited for, as they are paid for."""
         if self._stopped_by is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from warehouse.explain.budget import Usage, estimate_prompt_tokens
 from warehouse.explain.chat import AskError
 from warehouse.explain.jobs import Job, Unfit, iterate_jobs
+from warehouse.explain.plugins import make_prompts
 from warehouse.explain.protocols import Prompt, load_explainer, load_scorer
 from warehouse.explain.run_plan import RunOptions, RunPlan
 from warehouse.reader import LakeReader
@@ -63,11 +64,11 @@ class DryRun:
         """Give all that would be asked about a unit, each with the name of who would ask it.
 
         Raises:
-            AskError: the explainer is not for such a unit.
+            AskError: the explainer is not for such a unit, or breaks.
         """
-        prompts = [(self._explainer.name, prompt) for prompt in self._explainer.prompts(job)]
+        prompts = [(self._explainer.name, prompt) for prompt in make_prompts(self._explainer.prompts, job)]
         for scorer in self._scorers:
-            prompts += [(scorer.name, prompt) for prompt in scorer.prompts(job, _EXPLANATION)]
+            prompts += [(scorer.name, prompt) for prompt in make_prompts(scorer.prompts, job, _EXPLANATION)]
         return prompts
 
     def estimate(self) -> Estimate:

@@ -21,6 +21,7 @@ from warehouse.explain.chat import AskError, Completion, OutOfBudget
 from warehouse.explain.client import Client
 from warehouse.explain.jobs import Job, Unfit, iterate_jobs
 from warehouse.explain.ledger import Ledger
+from warehouse.explain.plugins import PluginFailure, ask_explainer, ask_scorer
 from warehouse.explain.protocols import Explainer, Score, Scorer, load_explainer, load_scorer
 from warehouse.explain.run_plan import RunOptions, RunPlan
 from warehouse.reader import LakeReader
@@ -29,6 +30,8 @@ from warehouse.records import UnitId
 _SECONDS_BETWEEN_FILES = 60.0
 _LONGEST_ERROR = 500
 _MOST_REASONS = 100
+_MOST_BROKEN = 10
+"""Units in a row on which an explainer or scorer breaks, before the run stops."""
 
 
 @dataclass(slots=True)
@@ -128,7 +131,7 @@ class Run:
         self._under_way = asyncio.Semaphore(options.endpoint.concurrency)
         self._slots = asyncio.Semaphore(options.endpoint.concurrency)
         self._waiting: list[Answer] = []
-        self._n_files = 0
+        self._n_files = self._n_broken = 0
         self._written_at = time.monotonic()
 
     @property
@@ -200,12 +203,14 @@ class Run:
         who = job.unit_id, self._plan.run_id, options.endpoint
         chat = PaidChat(*who, self._client, self.budget, self._ledger, known, self._slots)
         answer = self._begin(job.unit_id)
+        errors: list[BaseException] = []
         try:
-            explanation = await self._explainer.explain(job, chat)
+            explanation = await ask_explainer(self._explainer, job, chat, self._client.hide)
             scores, errors = await self._score(job, explanation, chat)
             answer = replace(answer, status="ok", explanation=explanation, scores=scores, error=_join(errors))
         except AskError as e:
-            answer = replace(answer, status="refused" if e.status == "refused" else "failed", error=_join([e]))
+            errors = [e]
+            answer = replace(answer, status="refused" if e.status == "refused" else "failed", error=_join(errors))
         except OutOfBudget as e:
             answer = replace(answer, status="over_budget", error=_join([e]))
         except WarehouseError as e:
@@ -213,6 +218,7 @@ class Run:
             answer = replace(answer, status="failed", error=_join([e]))
         finally:
             await chat.finish()
+        self._count_broken(errors)
         self.tally.n_asked += chat.n_asked
         self.tally.n_known += chat.n_known
         answer = replace(
@@ -235,7 +241,8 @@ class Run:
             WarehouseError: something that stops the run.
         """
         results = await asyncio.gather(
-            *(scorer.score(job, explanation, chat) for scorer in self._scorers), return_exceptions=True
+            *(ask_scorer(scorer, job, explanation, chat, self._client.hide) for scorer in self._scorers),
+            return_exceptions=True,
         )
         scores: dict[str, Score] = {}
         errors: list[BaseException] = []
@@ -248,6 +255,13 @@ class Run:
                 for score in result:
                     scores.setdefault(score.kind, score)  # of a kind that two scorers give, the first one's
         return tuple(AnswerScore(s.kind, s.value, s.low, s.high, s.n) for s in scores.values()), errors
+
+    def _count_broken(self, errors: Sequence[BaseException]) -> None:
+        """Stop the run where nothing but errors in an explainer's or scorer's own code comes any more."""
+        broken = [error for error in errors if isinstance(error, PluginFailure)]
+        self._n_broken = self._n_broken + 1 if broken else 0
+        if self._n_broken >= _MOST_BROKEN:
+            self._client.stop(WarehouseError(f"{self._n_broken} units in a row broke on an error: {_join(broken)}"))
 
     def _begin(self, unit_id: UnitId) -> Answer:
         options = self._options
