@@ -125,8 +125,23 @@ def test_a_bad_row_is_told_by_its_line_and_the_rest_goes_on(tmp_path: Path) -> N
 def test_a_file_of_which_nothing_can_be_taken_is_an_error(tmp_path: Path, content: bytes) -> None:
     source = tmp_path / "mine.jsonl"
     source.write_bytes(content)
-    with pytest.raises(ImportFailure, match=r"no explanation in|cannot read"):
+    with pytest.raises(ImportFailure, match=r"^no explanation in"):
         take(tmp_path, source)
+
+
+@pytest.mark.parametrize("damage", [b"\x1f\x8bgarbage", gzip.compress(b"[3]")[:-12]])
+@pytest.mark.parametrize("name", ["2.jsonl.gz", "2.json", "2.csv"])
+def test_a_damaged_file_of_a_folder_is_refused_and_the_others_are_taken(
+    tmp_path: Path, damage: bytes, name: str
+) -> None:
+    folder = tmp_path / "all"
+    for unit in (1, 3):
+        write_lines(folder / f"{unit}.jsonl", {"layer": 0, "unit": unit, "explanation": "cats"})
+    (folder / name).write_bytes(damage)
+    summary, refused = take(tmp_path, folder)
+    assert (summary.n_files, summary.n_new, summary.n_refused) == (3, 2, len(refused))
+    assert len(refused) == 1
+    assert refused[0].startswith(f"/{name}")
 
 
 def test_without_an_origin_or_a_file_nothing_is_taken(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from warehouse.explain.answers import Answer, answer_key, find_fault, read_keys,
 from warehouse.explain.importing.delphi import is_results_folder, iterate_results
 from warehouse.explain.importing.files import ImportFailure, iterate_csv, iterate_json, read_head, read_start
 from warehouse.explain.importing.neuronpedia import neuronpedia_reader
-from warehouse.explain.importing.options import FORMS, Form, ImportOptions, ImportSummary, RowReader
+from warehouse.explain.importing.options import FORMS, Fields, Form, ImportOptions, ImportSummary, RowReader
 from warehouse.explain.importing.rows import row_reader
 from warehouse.explain.importing.simulations import RESULT_KEYS, simulation_reader
 from warehouse.lake import Lake
@@ -118,15 +118,20 @@ def _iterate(path: Path, how: ImportOptions, files: set[str]) -> Iterator[Found]
     readers = {form: make(how) for form, make in _READERS.items()}
     for file in _list_files(path):
         files.add(str(file))
-        form = how.form or _guess(file)
-        for where, row in iterate_csv(file) if form == "csv" else iterate_json(file):
-            if isinstance(row, str):
-                yield where, row
-                continue
-            try:
-                yield where, readers[form](row, str(file))
-            except MalformedFile as e:
-                yield where, str(e)
+        try:
+            form = how.form or _guess(file)
+            rows = iterate_csv(file) if form == "csv" else iterate_json(file)
+            for where, row in rows:
+                yield where, row if isinstance(row, str) else _read_row(readers[form], row, str(file))
+        except MalformedFile as e:
+            yield str(file), str(e)
+
+
+def _read_row(read: RowReader, row: Fields, file: str) -> list[Answer] | str:
+    try:
+        return read(row, file)
+    except MalformedFile as e:
+        return str(e)
 
 
 def _list_files(path: Path) -> Iterable[Path]:

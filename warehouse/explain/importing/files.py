@@ -33,41 +33,53 @@ class ImportFailure(WarehouseError):
 
 @contextmanager
 def open_packed(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading, unpacked if it is packed with gzip."""
-    with path.open("rb") as stream:
-        is_packed = stream.read(2) == _GZIP
-        stream.seek(0)
-        if not is_packed:
-            yield stream
-            return
-        with gzip.open(stream) as unpacked:
-            yield cast(BinaryIO, unpacked)
+    """Open a file for reading, unpacked if it is packed with gzip.
+
+    Raises:
+        MalformedFile: it cannot be read, then or later within the block.
+    """
+    try:
+        with path.open("rb") as stream:
+            is_packed = stream.read(2) == _GZIP
+            stream.seek(0)
+            if not is_packed:
+                yield stream
+                return
+            with gzip.open(stream) as unpacked:
+                yield cast(BinaryIO, unpacked)
+    except (OSError, EOFError, zlib.error) as e:
+        raise MalformedFile(f"cannot be read to its end: {e}") from e
 
 
 def read_start(path: Path) -> bytes:
     """Give the first line that is not empty, or the first bytes of one that is too long.
 
     Raises:
-        ImportFailure: the file cannot be read.
+        MalformedFile: the file cannot be read.
     """
-    try:
-        with open_packed(path) as stream:
-            for line in iter(lambda: stream.readline(LONGEST_LINE), b""):
-                if stripped := line.removeprefix(_MARK).strip():
-                    return stripped
-    except (OSError, EOFError, zlib.error) as e:
-        raise ImportFailure(f"cannot read {path}: {e}") from e
+    with open_packed(path) as stream:
+        for line in iter(lambda: stream.readline(LONGEST_LINE), b""):
+            if stripped := line.removeprefix(_MARK).strip():
+                return stripped
     return b""
 
 
 def read_head(path: Path) -> bytes:
-    """Give the first bytes of a file that `read_start` could read."""
+    """Give the first bytes of a file.
+
+    Raises:
+        MalformedFile: it cannot be read.
+    """
     with open_packed(path) as stream:
         return stream.read(_HEAD)
 
 
 def iterate_json(path: Path) -> Iterator[Row]:
-    """Give the objects of a file: one a line, one in all, or a list of them."""
+    """Give the objects of a file: one a line, one in all, or a list of them.
+
+    Raises:
+        MalformedFile: the file cannot be read to its end; what comes before has been given.
+    """
     start = read_start(path)
     if start.startswith(b"[") or (start.startswith(b"{") and not start.endswith(b"}")):
         yield from _iterate_whole(path)
@@ -132,16 +144,13 @@ def _load_object(line: bytes) -> Fields | str:
 
 def _iterate_lines(path: Path) -> Iterator[tuple[str, bytes | str]]:
     """Give the lines of a file with their numbers from 1; of one that is too long, that it is."""
-    try:
-        with open_packed(path) as stream:
-            number = 0
-            while line := stream.readline(LONGEST_LINE + 1):
-                number += 1
-                if len(line) > LONGEST_LINE:
-                    while not line.endswith(b"\n") and (line := stream.readline(LONGEST_LINE)):
-                        pass
-                    yield f"{path}:{number}", f"a line of more than {LONGEST_LINE:,} bytes"
-                    continue
-                yield f"{path}:{number}", line.removeprefix(_MARK) if number == 1 else line
-    except (OSError, EOFError, zlib.error) as e:
-        yield str(path), f"cannot be read to its end: {e}"
+    with open_packed(path) as stream:
+        number = 0
+        while line := stream.readline(LONGEST_LINE + 1):
+            number += 1
+            if len(line) > LONGEST_LINE:
+                while not line.endswith(b"\n") and (line := stream.readline(LONGEST_LINE)):
+                    pass
+                yield f"{path}:{number}", f"a line of more than {LONGEST_LINE:,} bytes"
+                continue
+            yield f"{path}:{number}", line.removeprefix(_MARK) if number == 1 else line
