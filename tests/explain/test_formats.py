@@ -18,6 +18,7 @@ from tests.explain.lakes import DEAD, EMPTY, FIT, HEAD, LATENT, NARROW_HEAD, ODD
 from tests.explain.test_splits import slice_as_openai_does
 from tests.sql.lakes import Content, list_pairs, list_records
 from warehouse.explain.formats import FormatOptions
+from warehouse.explain.formats.neuronpedia import _explanation
 from warehouse.explain.jobs import SplitOptions
 from warehouse.reader import LakeReader
 from warehouse.records import ActivationRecord, UnitId
@@ -212,6 +213,19 @@ def test_neuronpedia_has_the_explanations_with_their_scores(job_reader: LakeRead
     ]
     write(job_reader, "neuronpedia", tmp_path / "heads", f"unit_id = '{HEAD}'")
     assert not list((tmp_path / "heads").rglob("*.gz"))
+
+
+def test_answers_of_one_text_that_differ_in_score_are_told_apart() -> None:
+    row = {
+        "explanation": "cats",
+        "origin": "me",
+        "explainer": "m",
+        "score_kind": "f1",
+        "score": 0.5,
+        "created_at": None,
+    }
+    others = [row | {"score": 0.25}, row | {"score": None}, row | {"score_kind": "roc_auc"}, row | {"origin": "you"}]
+    assert len({_explanation(FIT, each)["id"] for each in [row, dict(row), *others]}) == 5
 
 
 # jsonl ----------------------------------------------------------------------------------------------------------------

@@ -16,11 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
+from tests.explain.exports import write
 from warehouse.datasets import builtin_datasets
 from warehouse.explain.answers import LONGEST_TEXT
 from warehouse.explain.importing import ImportFailure, ImportOptions, ImportSummary, import_explanations
 from warehouse.explain.importing.delphi import classification_scores
 from warehouse.lake import Lake
+from warehouse.reader import LakeReader
 
 REAL = Path(__file__).parents[3] / "shared" / "real"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the published excerpts are not beside the checkout")
@@ -313,6 +315,29 @@ def test_sources_of_another_set_are_not_taken_for_the_dataset(tmp_path: Path) ->
     chosen = ImportOptions("me", dataset=NEURONS, source_set="res-jb")
     assert take(tmp_path, tmp_path / "mixed.jsonl", chosen)[0].n_new == 1
     assert [unit for (unit,) in rows(tmp_path, "unit")] == [1, 2]
+
+
+def test_our_own_export_for_neuronpedia_comes_back_with_its_scores_and_nothing_beside_them(
+    tmp_path: Path, job_reader: LakeReader
+) -> None:
+    write(job_reader, "neuronpedia", tmp_path / "out", "model = 'gpt2-xl'")
+    (tmp_path / "out" / ".trash").mkdir()
+    write_lines(tmp_path / "out" / ".trash" / "mine.jsonl", {"layer": 0, "unit": 0, "explanation": "thrown away"})
+    said = job_reader.sql(
+        "SELECT layer, unit, explanation, explainer, origin, score_kind, score FROM explanations "
+        "WHERE model = 'gpt2-xl' AND origin = 'openai' ORDER BY ALL"
+    ).rows()
+    assert len(said) > 1
+    summary, refused = take(tmp_path, tmp_path / "out", ImportOptions(dataset=XL))
+    assert (summary.n_new, refused) == (len(said), [])
+    found = rows(tmp_path, "layer", "unit", "explanation", "explainer", "origin", "scores")
+    assert sorted((*row[:5], row[5][0]["score_kind"], row[5][0]["score"]) for row in found) == sorted(said)
+
+
+def test_what_a_person_wrote_into_notes_is_no_score(tmp_path: Path) -> None:
+    notes = ["nice", "{broken", '{"score": 1}', "[1]", None]
+    take(tmp_path, write_lines(tmp_path / "a.jsonl", *(neuronpedia(i, notes=note) for i, note in enumerate(notes))))
+    assert scores(tmp_path) == [{}] * len(notes)
 
 
 # delphi ------------------------------------------------------------------------------------------------------------

@@ -213,7 +213,7 @@ def _explanations_of(reader: LakeReader, shard: OutputShard, kept: set[int]) -> 
 def _explanation(name: UnitId, row: Mapping[str, Any]) -> Line:
     told = {key: row[key] for key in ("origin", "explainer", "score_kind", "score", "created_at")}
     return {
-        "id": _id(name, *(row[key] for key in ("origin", "explainer", "explanation", "score_kind"))),
+        "id": _id(name, row["explanation"], *told.values()),
         **_key(name),
         "authorId": CREATOR,
         "description": row["explanation"],

@@ -13,7 +13,7 @@ from warehouse.errors import MalformedFile
 from warehouse.explain.answers import Answer, answer_key, find_fault, read_keys, write_answers
 from warehouse.explain.importing.delphi import is_results_folder, iterate_results
 from warehouse.explain.importing.files import ImportFailure, iterate_csv, iterate_json, read_head, read_start
-from warehouse.explain.importing.neuronpedia import neuronpedia_reader
+from warehouse.explain.importing.neuronpedia import list_explanations, neuronpedia_reader
 from warehouse.explain.importing.options import FORMS, Fields, Form, ImportOptions, ImportSummary, RowReader
 from warehouse.explain.importing.rows import row_reader
 from warehouse.explain.importing.simulations import RESULT_KEYS, simulation_reader
@@ -135,9 +135,17 @@ def _read_row(read: RowReader, row: Fields, file: str) -> list[Answer] | str:
 
 
 def _list_files(path: Path) -> Iterable[Path]:
+    """Give the files to be read, in order: none below a name with a dot, and of Neuronpedia's sources what is said."""
     if path.is_file():
         return [path]
-    return sorted(p for p in path.rglob("*") if p.is_file() and p.name.removesuffix(".gz").endswith(_SUFFIXES))
+    found = sorted(
+        file
+        for file in path.rglob("*")
+        if file.name.removesuffix(".gz").endswith(_SUFFIXES)
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        and file.is_file()
+    )
+    return list_explanations(found)
 
 
 def _guess(file: Path) -> Form:

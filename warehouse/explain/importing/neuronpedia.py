@@ -7,15 +7,38 @@ utils/neuronpedia-utils/neuronpedia_utils/export-data.py.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 
 from warehouse.decode.describe import describe
+from warehouse.decode.json import load_json
 from warehouse.errors import MalformedFile
 from warehouse.explain.answers import Answer, AnswerScore
 from warehouse.explain.importing.options import Fields, ImportOptions, RowReader
 from warehouse.explain.importing.rows import read_explanation, read_index, read_name, read_number, read_time
-from warehouse.records import UnitId
+from warehouse.records import LIMITS, UnitId
 
+_BESIDE = ("features", "activations")
+_TOLD = ("origin", "explainer", "score_kind", "score", "created_at")
+"""What our own export writes into `notes`, as Neuronpedia's fields refer to tables of its site."""
 _SOURCE = re.compile(r"([0-9]{1,4})(?:-(.*))?")
+
+
+def list_explanations(files: Sequence[Path]) -> list[Path]:
+    """Leave out what lies beside the explanations in Neuronpedia's exports; without such an export, leave all.
+
+    A source's folder is known by its source.jsonl, or by batches of features or activations. Where there is one, only
+    its explanations are of use: the rest, and lists of what else was exported, are no explanations.
+    """
+    sources = {file.parent for file in files if file.name == "source.jsonl"}
+    sources |= {file.parent.parent for file in files if _is_batch(file) and file.parent.name in _BESIDE}
+    if not sources:
+        return list(files)
+    return [file for file in files if file.parent.name == "explanations" and file.parent.parent in sources]
+
+
+def _is_batch(file: Path) -> bool:
+    return file.name.startswith("batch-") and file.name.removesuffix(".gz").endswith(".jsonl")
 
 
 def neuronpedia_reader(how: ImportOptions) -> RowReader:
@@ -36,15 +59,14 @@ def neuronpedia_reader(how: ImportOptions) -> RowReader:
             raise MalformedFile(f"{describe(item)}, not an explanation")
         named = {key: parent[key] for key in ("modelId", "layer", "index") if key in parent} | item
         text = read_explanation(named, "description")
-        scores = _read_scores(named.get("scores"))
-        created = read_time(named, "createdAt")
+        told = _read_notes(named.get("notes"))
         return Answer(
             _read_unit(named),
-            how.require_origin(),
+            read_name(told, "origin") or how.require_origin(),
             text,
-            _read_explainer(named) or how.explainer,
-            scores=scores,
-            created_at=created,
+            _read_explainer(named) or read_name(told, "explainer") or how.explainer,
+            scores=_read_scores(named.get("scores")) or _read_told_score(told),
+            created_at=read_time(named, "createdAt") or read_time(told, "created_at"),
         )
 
     def _read_unit(fields: Fields) -> UnitId:
@@ -66,6 +88,22 @@ def neuronpedia_reader(how: ImportOptions) -> RowReader:
         return unit
 
     return read
+
+
+def _read_notes(value: object) -> Fields:
+    """Give what our own export wrote there, and nothing of what a person did."""
+    if not isinstance(value, str) or not value.startswith("{"):
+        return {}
+    try:
+        notes = load_json(value.encode("utf-8", "replace"), LIMITS)
+    except MalformedFile:
+        return {}
+    return notes if isinstance(notes, dict) and notes.keys() == set(_TOLD) else {}
+
+
+def _read_told_score(told: Fields) -> tuple[AnswerScore, ...]:
+    kind = read_name(told, "score_kind")
+    return () if kind is None else (AnswerScore(kind, read_number(told["score"], "notes.score")),)
 
 
 def _read_explainer(fields: Fields) -> str | None:
