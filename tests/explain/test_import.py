@@ -374,6 +374,41 @@ def test_the_results_of_delphi_are_taken_with_the_figures_of_their_scorers(tmp_p
     assert take(tmp_path, folder, ImportOptions("me", dataset=NEURONS, layer=9))[0].n_new == 3
 
 
+def test_delphis_simulation_is_the_correlation_over_all_texts_and_other_scores_are_reported(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+
+    def simulated(distance: int, score: object, n: int) -> dict[str, object]:
+        return {"distance": distance, "ev_correlation_score": score, "scored_sequence_simulations": n * [{}]}
+
+    listed = {
+        "layers.5.mlp_latent1.txt": [simulated(1, 0.25, 2), simulated(0, 0.5, 4), simulated(-1, 0.75, 6)],
+        "layers.5.mlp_latent2.txt": [simulated(1, 0.25, 2), simulated(0, "nan", 4)],
+        "layers.5.mlp_latent3.txt": [simulated(1, 0.25, 2), {"distance": [], "ev_correlation_score": 1}],
+        "layers.5.mlp_latent4.txt": {},
+    }
+    for name, content in listed.items():
+        write_lines(folder / "explanations" / name, f'"{name}"')
+        write_lines(folder / "scores" / "simulation" / name, json.dumps(content))
+        write_lines(folder / "scores" / "embedding" / name, "[]")
+    write_lines(folder / "scores" / "detection" / "layers.5.mlp_latent3.txt", json.dumps([example(True, True), 3]))
+    write_lines(folder / "scores" / "detection" / "layers.5.mlp_latent4.txt", json.dumps([example(True, True, 0.5)]))
+    summary, refused = take(tmp_path, folder)
+    assert summary.n_new == len(listed)
+    assert rows(tmp_path, "scores")[0][0][0]["n_scored"] == 6
+    assert [set(found) for found in scores(tmp_path)[2:]] == [
+        set(),
+        {"detection_balanced_accuracy", "detection_f1", "detection_roc_auc"},
+    ]
+    assert scores(tmp_path)[:2] == [{"ev_correlation": 0.75}, {"ev_correlation": None}]
+    assert [line.partition(": ")[0] for line in refused] == [
+        "/scores/embedding",
+        "/scores/detection/layers.5.mlp_latent3.txt",
+        "/scores/simulation/layers.5.mlp_latent3.txt",
+        "/scores/simulation/layers.5.mlp_latent4.txt",
+    ]
+    assert "not read, only those of detection, fuzz, intruder, simulation" in refused[0]
+
+
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.sampled_from([0.0, 0.25, 0.5, 1.0])), min_size=1))
 def test_figures_are_those_of_scikit_learn(examples: list[tuple[bool, bool, float]]) -> None:
     truths, guesses, probabilities = map(list, zip(*examples, strict=True))

@@ -112,7 +112,8 @@ def _find_fault(answer: Answer, known: Mapping[str, Dataset]) -> str | None:
 def _iterate(path: Path, how: ImportOptions, files: set[str]) -> Iterator[Found]:
     if how.form == "delphi" or (how.form is None and path.is_dir() and is_results_folder(path)):
         for where, found in iterate_results(path, how):
-            files.add(where)
+            if Path(where).is_file():
+                files.add(where)
             yield where, found
         return
     readers = {form: make(how) for form, make in _READERS.items()}
