@@ -97,6 +97,45 @@ def test_csv_is_taken_with_its_quotes_newlines_and_empty_cells(tmp_path: Path, s
     assert scores(tmp_path) == [{"f1": 0.5}, {}, {"f1": None}]
 
 
+def test_a_quote_that_is_not_closed_is_told_by_its_line_and_takes_no_row_into_its_cell(tmp_path: Path) -> None:
+    source = tmp_path / "mine.csv"
+    closed_later = '0,2,"cats\n0,3,"dogs"\n'
+    source.write_text(
+        f'layer,unit,explanation\n0,0,"one\nand more"\n0,1,birds\n{closed_later}0,4,fish,\n0,5,"mice\n0,6,ants\n'
+    )
+    summary, refused = take(tmp_path, source)
+    assert (summary.n_new, rows(tmp_path, "unit", "explanation")) == (2, [(0, "one\nand more"), (1, "birds")])
+    assert refused == [
+        ":5: broken CSV, up to line 6: ',' expected after '\"'",
+        ":7: 4 columns, where the header has 3",
+        ":8: broken CSV, up to line 9: unexpected end of data",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (
+            b"unit_id;explanation\na;b\n",
+            ":1: the columns are 'unit_id;explanation', without 'explanation': write UTF-8",
+        ),
+        ("unit,explanation\n0,b\n".encode("utf-16"), ":1: the columns are '\ufffd\ufffdu\\x00n"),
+        (b"x" * 10_000 + b"\n", f":1: the columns are '{'x' * 299}, without"),
+        (b'unit,"explanation\n0,b\n', ":1: broken CSV, up to line 2: unexpected end of data"),
+        (b'unit,"expl"anation\n0,b\n', ":1: broken CSV: ',' expected"),
+    ],
+)
+def test_a_header_that_is_none_is_told_with_the_columns_that_were_found(
+    tmp_path: Path, content: bytes, line: str
+) -> None:
+    folder = tmp_path / "all"
+    write_lines(folder / "good.jsonl", {"layer": 0, "unit": 0, "explanation": "cats"})
+    (folder / "mine.csv").write_bytes(content)
+    summary, (refused,) = take(tmp_path, folder)
+    assert summary.n_new == 1
+    assert refused.startswith(f"/mine.csv{line}")
+
+
 def test_a_bad_row_is_told_by_its_line_and_the_rest_goes_on(tmp_path: Path) -> None:
     good = {"unit_id": f"{NEURONS.key}/0/0", "explanation": "cats"}
     bad: dict[str, object] = {

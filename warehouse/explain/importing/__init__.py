@@ -121,7 +121,7 @@ def _iterate(path: Path, how: ImportOptions, files: set[str]) -> Iterator[Found]
         files.add(str(file))
         try:
             form = how.form or _guess(file)
-            rows = iterate_csv(file) if form == "csv" else iterate_json(file)
+            rows = iterate_csv(file, "explanation") if form == "csv" else iterate_json(file)
             for where, row in rows:
                 yield where, row if isinstance(row, str) else _read_row(readers[form], row, str(file))
         except MalformedFile as e:

@@ -23,6 +23,8 @@ LONGEST_LINE = LIMITS.file_bytes
 """Bytes of one line, or of a list in one JSON text."""
 _HEAD = 65_536
 """Bytes by which a text of several lines is known."""
+_LONGEST_HEADER = 300
+"""Characters of a header that an error shows."""
 _GZIP = b"\x1f\x8b"
 _MARK = b"\xef\xbb\xbf"
 
@@ -91,32 +93,67 @@ def iterate_json(path: Path) -> Iterator[Row]:
             yield where, _load_object(line.strip())
 
 
-def iterate_csv(path: Path) -> Iterator[Row]:
-    """Give the rows of a CSV or TSV file with a header, by column; bytes that are no UTF-8 read as U+FFFD."""
-    is_tabbed = b"\t" in read_start(path) and b"," not in read_start(path)
-    faults: list[Row] = []
+def iterate_csv(path: Path, column: str) -> Iterator[Row]:
+    """Give the rows of a CSV or TSV file with a header, by column; bytes that are no UTF-8 read as U+FFFD.
+
+    Args:
+        path: of the file.
+        column: that the header must have; a file without it is in another form than it seems.
+
+    Raises:
+        MalformedFile: the file cannot be read to its end; what comes before has been given.
+    """
+    header: list[str] | None = None
+    for where, row in _parse_csv(path):
+        if isinstance(row, str):
+            yield where, row
+            if header is None:
+                return
+        elif header is None:
+            header = row
+            if column not in header:
+                names = ", ".join(map(repr, header))[:_LONGEST_HEADER]
+                yield (
+                    where,
+                    f"the columns are {names}, without {column!r}: write UTF-8, with commas or tabs between them",
+                )
+                return
+        elif len(row) > len(header):
+            yield where, f"{len(row)} columns, where the header has {len(header)}"
+        else:
+            yield where, {name: value for name, value in zip(header, row, strict=False) if value}
+
+
+def _parse_csv(path: Path) -> Iterator[tuple[str, list[str] | str]]:
+    """Give each row with its first line, or why there is none."""
+    start = read_start(path)
+    taken: list[str] = []
+    faults: list[tuple[str, str]] = []
 
     def decode() -> Iterator[str]:
         for where, line in _iterate_lines(path):
             if isinstance(line, str):
                 faults.append((where, line))
             else:
+                taken.append(where)
                 yield line.decode("utf-8", "replace")
 
-    rows = csv.DictReader(decode(), delimiter="\t" if is_tabbed else ",")
+    # Strict, as a quote that is not closed would otherwise take all that follows into its cell.
+    rows = csv.reader(decode(), delimiter="\t" if b"\t" in start and b"," not in start else ",", strict=True)
     while True:
+        taken.clear()
         try:
-            row = next(rows)
-        except StopIteration:
-            break
+            row = next(rows, None)
         except csv.Error as e:
-            yield f"{path}:{rows.line_num}", f"broken CSV: {e}"
+            last = f", up to line {taken[-1].rpartition(':')[2]}" if len(taken) > 1 else ""
+            yield taken[0], f"broken CSV{last}: {e}"
             continue
-        if None in row:
-            yield f"{path}:{rows.line_num}", "more columns than the header has"
-            continue
-        yield f"{path}:{rows.line_num}", {name: value for name, value in row.items() if value not in (None, "")}
-    yield from faults
+        yield from faults
+        faults.clear()
+        if row is None:
+            return
+        if row:
+            yield taken[0], row
 
 
 def _iterate_whole(path: Path) -> Iterator[Row]:
