@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
 from tests.explain.exports import write
-from warehouse.datasets import builtin_datasets
+from warehouse.datasets import Dataset, builtin_datasets
 from warehouse.explain.answers import LONGEST_TEXT
 from warehouse.explain.importing import ImportFailure, ImportOptions, ImportSummary, import_explanations
 from warehouse.explain.importing.delphi import classification_scores
@@ -28,6 +28,8 @@ REAL = Path(__file__).parents[3] / "shared" / "real"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the published excerpts are not beside the checkout")
 NEURONS = builtin_datasets()["gpt2-small/mlp_post_act"]
 HEADS = builtin_datasets()["gpt2-small/attn_write_norm"]
+LATENTS = builtin_datasets()["gpt2-small/mlp_post_act_ae_v4"]
+PAIR_LATENTS = builtin_datasets()["gpt2-small/resid_delta_attn_ae_v4_by_pair"]
 XL = builtin_datasets()["gpt2-xl/mlp_post_act"]
 TO_NEURONS = ImportOptions("me", dataset=NEURONS)
 
@@ -265,6 +267,35 @@ def test_results_of_heads_are_taken(tmp_path: Path, key: str) -> None:
     take(tmp_path, write_lines(tmp_path / "heads.jsonl", result), ImportOptions("me", dataset=HEADS))
     assert rows(tmp_path, "component", "layer", "unit", "explanation") == [("attn_write_norm", 1, 2, "its")]
     assert scores(tmp_path) == [{"roc_auc": 0.875}]
+
+
+@pytest.mark.parametrize(
+    ("named", "dataset", "line"),
+    [
+        ("neuron_id", HEADS, "neuron_id: an object about neurons, where gpt2-small/attn_write_norm has heads"),
+        (
+            "attention_head_id",
+            NEURONS,
+            "attention_head_id: an object about attention heads, where gpt2-small/mlp_post_act",
+        ),
+        ("attention_id", LATENTS, "attention_id: an object about attention heads, where "),
+        ("NeuronSimulationResults", HEADS, "NeuronSimulationResults: an object about neurons, where "),
+        ("AttentionSimulationResults", NEURONS, "AttentionSimulationResults: an object about attention heads, where "),
+        ("neuron_id", LATENTS, None),
+        ("attention_head_id", PAIR_LATENTS, None),
+    ],
+)
+def test_results_of_neurons_are_not_taken_for_heads_nor_the_other_way_round(
+    tmp_path: Path, named: str, dataset: Dataset, line: str | None
+) -> None:
+    name = {"layer_index": 1, "neuron_index": 2, "head_index": 2}
+    told = {named: name} if named.islower() else {"dataclass_name": named}
+    good = {"scored_explanations": [{"explanation": "its"}]}
+    write_lines(tmp_path / "in" / "1" / "2.jsonl", good | told)
+    write_lines(tmp_path / "in" / "1" / "3.jsonl", good)
+    summary, refused = take(tmp_path, tmp_path / "in", ImportOptions("me", dataset=dataset))
+    assert summary.n_new == (2 if line is None else 1)
+    assert [text.partition(":1: ")[2].startswith(line or "") for text in refused] == ([] if line is None else [True])
 
 
 @needs_real

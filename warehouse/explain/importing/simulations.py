@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import cast
 
+from warehouse.datasets import Dataset
 from warehouse.decode.siblings import read_explanations
 from warehouse.errors import MalformedFile
 from warehouse.explain.answers import Answer, AnswerScore
@@ -19,6 +20,7 @@ UNIT_KEYS = ("neuron_id", "attention_head_id", "attention_id")
 """Where an object names its unit, by its newest name first."""
 RESULT_KEYS = ("scored_explanations", "scored_explanation_or_baseline_list")
 """Where its explanations are, likewise."""
+_RESULTS = ("NeuronSimulationResults", "AttentionSimulationResults")
 _LAYER_KEYS = ("layer_index", "layer")
 _INDEX_KEYS = ("neuron_index", "head_index", "unit_index", "idx", "index")
 _PLACE = re.compile(r"(?:^|[/\\])([0-9]{1,9})[/\\]([0-9]{1,9})\.jsonl?(?:\.gz)?")
@@ -35,6 +37,7 @@ def simulation_reader(how: ImportOptions) -> RowReader:
         dataset = how.dataset
         if dataset is None:
             raise MalformedFile("whose unit this is, is not said: give --dataset model/component")
+        _check_kind(fields, dataset)
         answers: list[Answer] = []
         scores: list[list[AnswerScore]] = []
         for table, row in read_explanations(fields, dataset, unit.layer, unit.unit, 0, LIMITS):
@@ -51,6 +54,18 @@ def simulation_reader(how: ImportOptions) -> RowReader:
         ]
 
     return read
+
+
+def _check_kind(fields: Fields, dataset: Dataset) -> None:
+    """See that what is said of heads is taken for heads, and what is said of neurons and latents for those."""
+    named = [key for key in UNIT_KEYS if isinstance(fields.get(key), dict)]
+    named += [name for name in (fields.get("dataclass_name"),) if name in _RESULTS]
+    has_pairs = dataset.kind == "head" or dataset.per == "token_pair"
+    for name in named:
+        is_of_heads = name.lower().startswith("attention")
+        if (is_of_heads and not has_pairs) or (not is_of_heads and dataset.kind == "head"):
+            theirs = "attention heads" if is_of_heads else "neurons"
+            raise MalformedFile(f"{name}: an object about {theirs}, where {dataset.key} has {dataset.kind}s")
 
 
 def _read_unit(fields: Fields, path: str, how: ImportOptions) -> UnitId:
