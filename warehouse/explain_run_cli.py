@@ -142,8 +142,9 @@ def _run(lake: str, where: str, options: RunOptions, limit: int | None, is_quiet
         _report(e.summary, options, lake, is_quiet)
         raise
     _report(summary, options, lake, is_quiet)
-    if n_failed := summary.tally.statuses.get("failed", 0):
-        raise WarehouseError(f"{n_failed:,} units failed: the same command asks for those again")
+    n_failed, n_unscored = summary.tally.statuses.get("failed", 0), summary.tally.n_unscored
+    if missing := [f"{n:,} units {what}" for n, what in ((n_failed, "failed"), (n_unscored, "lack scores")) if n]:
+        raise WarehouseError(f"{' and '.join(missing)}: the same command asks for those again")
 
 
 def _report(summary: RunSummary, options: RunOptions, lake: str, is_quiet: bool) -> None:
@@ -151,8 +152,10 @@ def _report(summary: RunSummary, options: RunOptions, lake: str, is_quiet: bool)
         return
     tally = summary.tally
     named = ("ok", "failed", "refused", "unfit", "over_budget")
-    counts = ", ".join(f"{tally.statuses.get(name, 0):,} {name.replace('_', ' ')}" for name in named)
-    _note(f"units: {counts}; {summary.n_done_before:,} done before, {summary.n_left:,} left")
+    counts = [f"{tally.statuses.get(name, 0):,} {name.replace('_', ' ')}" for name in named]
+    if tally.n_unscored:
+        counts.insert(1, f"{tally.n_unscored:,} of them without a score that was asked for")
+    _note(f"units: {', '.join(counts)}; {summary.n_done_before:,} done before, {summary.n_left:,} left")
     _note_elsewhere(summary.n_done_elsewhere, options)
     for n_units, first in sorted(tally.reasons.values(), reverse=True)[:5]:
         _note(f"  {n_units:,} as {first}")

@@ -21,12 +21,13 @@ import pytest
 import warehouse
 import warehouse.explain_run_cli  # noqa: F401  (registers the command)
 from tests.explain.lakes import DEAD, EMPTY, LATENT
-from tests.explain.rule_server import RuleServer, serve_rules
+from tests.explain.rule_server import ChatRequest, FaultName, Reply, RuleServer, serve_rules
 from tests.indexes import failing_units
 from tests.sql.lakes import LATENTS
 from warehouse import cli
 from warehouse.catalogue import build_catalogue
 from warehouse.errors import QueryError, WarehouseError
+from warehouse.explain import prompts
 from warehouse.explain.budget import Prices
 from warehouse.explain.chat import AskError
 from warehouse.explain.dry_run import DryRun
@@ -471,6 +472,27 @@ def test_the_command_explains_scores_and_catalogues_and_its_key_is_nowhere(
     assert found["unit_id"].n_unique() == found.height == N_FIT
     assert found.filter(pl.col("score") > 0.7).height == N_FIT
     assert KEY not in out + err + read_everything(lake)
+
+
+def test_units_for_which_a_scorer_had_no_answer_are_counted_and_tried_again(
+    run: Run, lake: Lake, server: RuleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reply(request: ChatRequest, fault: FaultName | None) -> Reply:
+        is_scoring = request.body["messages"][0]["content"] == prompts.SIMULATE
+        return Reply(500, b"{}") if is_scoring else answer(request, fault)
+
+    answer = server._reply
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "_reply", reply)
+        code, _, err = run("--score", SIMULATION)
+    assert code == 1
+    assert "units: 5 ok, 5 of them without a score that was asked for, 0 failed, " in err
+    assert err.splitlines()[-1] == "error: 5 units lack scores: the same command asks for those again"
+    server.forget()
+    code, _, err = run("--score", SIMULATION)
+    assert code == 0
+    assert "units: 5 ok, 0 failed, 0 refused, 0 unfit, 0 over budget; 2 done before, 0 left" in err
+    assert {request.body["messages"][0]["content"] for request in server.requests} == {prompts.SIMULATE}
 
 
 def test_what_was_paid_for_is_in_the_catalogue_however_a_run_ends(

@@ -42,12 +42,14 @@ class Tally:
         n_asked: answers that were paid for.
         n_known: answers that were paid for before.
         statuses: units by what came of them.
+        n_unscored: of the ok ones, those for which a scorer had no answer.
         reasons: by what went wrong (numbers aside), at most a hundred different ones: units, and the first one's.
     """
 
     n_asked: int = 0
     n_known: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
+    n_unscored: int = 0
     reasons: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def add(self, answer: Answer) -> None:
@@ -55,6 +57,7 @@ class Tally:
         self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
         if answer.error is None:
             return
+        self.n_unscored += answer.status == "ok"
         kind = re.sub(r"\d+", "N", answer.error)
         if kind in self.reasons or len(self.reasons) < _MOST_REASONS:
             n_units, first = self.reasons.get(kind, (0, f"{answer.unit_id}: {answer.error}"))

@@ -122,6 +122,11 @@ def plan_run(reader: LakeReader, where: str, options: RunOptions, limit: int | N
     return RunPlan(run_id, left[:limit], len(chosen) - len(left), n_elsewhere)
 
 
+def _is_done(status: str, error: str | None) -> bool:
+    """Say whether a unit with such an answer is not tried again; an ok one with an error lacks scores."""
+    return status in _DONE and not (status == "ok" and error)
+
+
 def find_done(lake: Lake, options: RunOptions) -> dict[UnitId, frozenset[str]]:
     """Find the units that a run with the same options has done, catalogued or not.
 
@@ -138,10 +143,10 @@ def find_done(lake: Lake, options: RunOptions) -> dict[UnitId, frozenset[str]]:
             if mark not in path:
                 continue
             asked = frozenset({path.rpartition(mark)[2].split("-")[1][:_PLACE_DIGITS]})
-            for rows in lake.iterate_batch(path, ["model", "component", "layer", "unit", "status"]):
-                *unit_ids, statuses = (column.to_pylist() for column in rows.columns)
-                for *unit, status in zip(*unit_ids, statuses, strict=True):
-                    if status in _DONE:
+            for rows in lake.iterate_batch(path, ["model", "component", "layer", "unit", "status", "error"]):
+                *unit_ids, statuses, errors = (column.to_pylist() for column in rows.columns)
+                for *unit, status, error in zip(*unit_ids, statuses, errors, strict=True):
+                    if _is_done(status, error):
                         unit_id = UnitId(*unit)
                         done[unit_id] = done.get(unit_id, frozenset()) | (frozenset() if status == "unfit" else asked)
     except (pa.ArrowException, OSError) as e:
