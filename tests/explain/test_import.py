@@ -404,6 +404,12 @@ def test_our_own_export_for_neuronpedia_comes_back_with_its_scores_and_nothing_b
     assert sorted((*row[:5], row[5][0]["score_kind"], row[5][0]["score"]) for row in found) == sorted(said)
 
 
+def test_an_export_for_neuronpedia_without_explanations_has_no_file_to_import(tmp_path: Path) -> None:
+    write_lines(tmp_path / "out" / "0-mlp" / "features" / "batch-0.jsonl", neuronpedia(1))
+    with pytest.raises(ImportFailure, match=r"no file of explanations \(\.jsonl, \.json, \.csv, \.tsv\) is there$"):
+        take(tmp_path, tmp_path / "out")
+
+
 def test_what_a_person_wrote_into_notes_is_no_score(tmp_path: Path) -> None:
     notes = ["nice", "{broken", '{"score": 1}', "[1]", None]
     take(tmp_path, write_lines(tmp_path / "a.jsonl", *(neuronpedia(i, notes=note) for i, note in enumerate(notes))))

@@ -84,6 +84,8 @@ def import_explanations(
     if batch:
         write_answers(lake, batch)
         n_new += len(batch)
+    if not files:
+        raise ImportFailure(f"no explanation in {path}: no file of explanations ({', '.join(_SUFFIXES)}) is there")
     if not n_new + n_known:
         raise ImportFailure(f"no explanation in {path}: {n_refused:,} rows in {len(files):,} files were refused")
     return ImportSummary(len(files), n_new, n_known, n_refused)
