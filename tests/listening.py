@@ -45,7 +45,7 @@ class Listening(ABC):
 
     def go_down(self) -> None:
         """Break off all connections and refuse new ones."""
-        self._run(self._close())
+        self._run(self._break_off())
 
     def come_back(self) -> None:
         """Listen again, on the same port."""
@@ -58,7 +58,11 @@ class Listening(ABC):
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024, limit=self.limit)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def _close(self) -> None:
+    async def _break_off(self) -> None:
+        self.break_off()
+
+    def break_off(self) -> None:
+        """Do what `go_down` does, from the server's own thread."""
         if self._server is not None:
             self._server.close()
         for writer in self._open:

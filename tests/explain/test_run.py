@@ -249,15 +249,39 @@ def test_an_explanation_whose_scorer_fails_is_kept_and_says_so_and_nothing_is_as
     assert [(score["score_kind"], score["score"]) for score in row["scores"]] == [("length", length), ("other", 2.0)]
     assert [request.question for request in server.requests[1:]] == ["well?"]
     with warehouse.open(lake.root) as reader:
+        assert plan_run(reader, WHERE, named).n_done == 0
+
+
+def test_a_scorer_in_a_file_counts_by_what_the_file_says_wherever_it_lies(
+    lake: Lake, server: RuleServer, options: RunOptions, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        textwrap.dedent(
+            """
+            from warehouse.explain.protocols import Score
+
+            class Length:
+                name = "length"
+                def prompts(self, job, explanation):
+                    return []
+                async def score(self, job, explanation, chat):
+                    return (Score("length", float(len(explanation)), n=1),)
+            """
+        )
+    )
+    named = replace(options, scorers=(f"{file}:Length",))
+    explain(lake, named, limit=1)
+    with warehouse.open(lake.root) as reader:
         assert plan_run(reader, WHERE, named).n_done == 1
         moved = file.rename(tmp_path / "moved.py")
-        named = replace(named, scorers=tuple(name.replace("mine.py", "moved.py") for name in named.scorers))
+        named = replace(named, scorers=(f"{moved}:Length",))
         assert plan_run(reader, WHERE, named).n_done == 1
-        moved.write_text(moved.read_text().replace("-1.0", "-2.0"))
+        moved.write_text(moved.read_text().replace("float(", "2.0 * float("))
         assert plan_run(reader, WHERE, named).n_done == 0
         moved.unlink()
-        with pytest.raises(UnknownPlugin, match=r"moved\.py:Broken' cannot be read: No such file"):
-            plan_run(reader, WHERE, replace(named, scorers=named.scorers[1:2]))
+        with pytest.raises(UnknownPlugin, match=r"moved\.py:Length' cannot be read: No such file"):
+            plan_run(reader, WHERE, named)
 
 
 BREAKING = """
@@ -354,11 +378,9 @@ def test_what_stops_a_run_leaves_what_was_done_and_the_next_run_pays_for_nothing
 def test_an_endpoint_that_goes_down_stops_the_run_and_nothing_that_was_paid_for_is_asked_again(
     lake: Lake, server: RuleServer, options: RunOptions
 ) -> None:
-    closing: list[asyncio.Task[None]] = []
-
     def answer(messages: list[dict[str, str]]) -> str:
-        if len(server.requests) >= 7 and not closing:
-            closing.append(server._loop.create_task(server._close()))
+        if len(server.requests) >= 7:
+            server.break_off()
         return by_rule(messages)
 
     by_rule, server.answer = server.answer, answer

@@ -94,9 +94,8 @@ class PaidChat:
         return await asyncio.shield(self._answers[request])
 
     async def finish(self) -> None:
-        """Wait for what is under way."""
-        if self._answers:
-            await asyncio.wait(self._answers.values())
+        """Wait for what is under way; an error is for who asked, if anybody still waits for it."""
+        await asyncio.gather(*self._answers.values(), return_exceptions=True)
 
     async def _recall(self, known: Completion) -> Completion:
         self.n_known += 1
