@@ -164,6 +164,23 @@ def test_a_process_that_heeds_no_interruption_is_killed_and_replaced(served_lake
     asyncio.run(stop_and_ask())
 
 
+def test_after_statements_that_want_too_much_memory_ordinary_ones_are_answered(served_lake: Lake) -> None:
+    async def exhaust_and_ask() -> None:
+        sandbox = Sandbox(served_lake.root, SqlLimits(n_workers=1, waiting_seconds=60))
+        await sandbox.start()
+        (first,) = sandbox._all
+        try:
+            assert (await sandbox.run("FROM records")).frame.height > 0
+            with pytest.raises(QueryError, match="more than 512 MB"):
+                await sandbox.run("SELECT list(i) FROM range(1000000000) AS t(i)")
+            assert (await sandbox.run("FROM records")).frame.height > 0
+            assert first not in sandbox._all
+        finally:
+            await sandbox.close()
+
+    asyncio.run(exhaust_and_ask())
+
+
 @pytest.mark.parametrize(
     ("sql", "said"),
     [

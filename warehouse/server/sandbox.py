@@ -27,6 +27,8 @@ _GRACE_SECONDS = 2.0
 """How much longer than its time a statement may take, since its process ends it by itself, before that is killed."""
 _PASSED_ON = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "PYTHONSAFEPATH", "TMPDIR", "WAREHOUSE_CACHE")
 """The environment of a worker on a lake of this machine: nothing there is a secret."""
+_FRUGAL = {"ARROW_DEFAULT_MEMORY_POOL": "system", "POLARS_MAX_THREADS": "1"}
+"""Arrow's own pools reserve a GiB at their first use, which is all that a worker may hold beside DuckDB."""
 
 
 class SandboxBusy(WarehouseError):
@@ -100,7 +102,7 @@ class Sandbox:
         is_ready = False
         try:
             facts, rows = await asyncio.wait_for(_ask(process, text), self.limits.seconds + _GRACE_SECONDS)
-            is_ready = True
+            is_ready = not facts.is_spent
         except TimeoutError:
             raise QueryError(say_slow(self.limits.seconds)) from None
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -153,7 +155,7 @@ class Sandbox:
 
     def _environment(self) -> dict[str, str]:
         is_remote = "://" in self._lake  # what reads a store finds its credentials there
-        return {name: value for name, value in os.environ.items() if is_remote or name in _PASSED_ON}
+        return {name: value for name, value in os.environ.items() if is_remote or name in _PASSED_ON} | _FRUGAL
 
     def _replace(self, process: Process) -> None:
         _kill(process)

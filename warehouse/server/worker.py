@@ -57,12 +57,14 @@ class Facts(msgspec.Struct, frozen=True):
     Attributes:
         seconds: how long it ran.
         is_cut: whether there are more rows.
+        is_spent: whether the process met its bound of memory: what it holds then may leave too little to the next.
         query_error: why it was refused, or failed.
         lake_error: why the lake cannot be read.
     """
 
     seconds: float
     is_cut: bool = False
+    is_spent: bool = False
     query_error: str | None = None
     lake_error: str | None = None
 
@@ -119,23 +121,26 @@ class _Box:
         except (LakeError, StaleCatalogue) as e:
             return Facts(spent(), lake_error=str(e)), b""
         except QueryError as e:
-            return Facts(spent(), query_error=self._put(e, spent())), b""
+            is_spent = _is_of_memory(e)
+            return Facts(spent(), is_spent=is_spent, query_error=self._put(e, spent(), is_spent)), b""
         rows = BytesIO()
         frame.write_ipc_stream(rows)
         return Facts(spent(), is_cut), rows.getvalue()
 
-    def _put(self, error: QueryError, seconds: float) -> str:
+    def _put(self, error: QueryError, seconds: float, is_spent: bool) -> str:
         """Say which bound was met, where one was."""
         if seconds >= self._job.seconds:
             return say_slow(self._job.seconds)
-        cause = error.__cause__
-        # What Arrow hands on has lost its type.
-        is_large = (
-            isinstance(cause, duckdb.OutOfMemoryException)
-            if isinstance(cause, duckdb.Error)
-            else "Out of Memory" in str(error)
-        )
-        return say_large(self._job.memory_megabytes) if is_large else str(error)
+        return say_large(self._job.memory_megabytes) if is_spent else str(error)
+
+
+def _is_of_memory(error: QueryError) -> bool:
+    """Say whether a statement met the bound of memory."""
+    cause = error.__cause__
+    if isinstance(cause, duckdb.Error):
+        return isinstance(cause, duckdb.OutOfMemoryException)
+    # What Arrow hands on of DuckDB's has lost its type.
+    return isinstance(cause, MemoryError) or "Out of Memory" in str(error)
 
 
 def say_slow(seconds: float) -> str:
