@@ -7,6 +7,7 @@ tree holds nothing but reads, since DuckDB would also write where it may read (a
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -25,7 +26,8 @@ Parameters: TypeAlias = Sequence[object] | Mapping[str, object] | None
 
 _EXPLAIN = re.compile(r"EXPLAIN\s+(?:ANALYZE\s+)?(?:\(\s*(?:ANALYZE|FORMAT)\b[\w\s,]*\)\s*)?", re.IGNORECASE | re.ASCII)
 _STALE = " (if a shard was built again since the catalogue was: run 'warehouse catalogue')"
-_BATCH_ROWS = 10_000
+_BATCH_ROWS = 512
+"""Rows that are read of a bounded answer at a time: so many more than its bound may be in memory."""
 _MOST_CHECKED = 1_000
 _READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _REFUSED_FUNCTIONS = {
@@ -112,25 +114,37 @@ def query_bounded(
         sql: as for `query_boxed`.
         parameters: as for `query_boxed`.
         max_rows: rows at most.
-        max_bytes: bytes of the answer in memory, after which no more rows are read.
+        max_bytes: bytes of the answer in memory (as Arrow) at most.
 
     Returns:
         The first rows, and whether there are more.
 
     Raises:
-        QueryError: as `query_boxed`, or the statement was interrupted.
+        QueryError: as `query_boxed`, or the statement was interrupted, or its first row alone is larger than max_bytes.
     """
     batches: list[pa.RecordBatch] = []
-    n_rows, n_bytes = 0, 0
+    rows_left, bytes_left, is_cut = max_rows, max_bytes, False
     with _explained():
         reader = _ask(connection, sql, parameters, (), {}).to_arrow_reader(min(max_rows + 1, _BATCH_ROWS))
         for batch in reader:
-            batches.append(batch)
-            n_rows, n_bytes = n_rows + batch.num_rows, n_bytes + batch.nbytes
-            if n_rows > max_rows or n_bytes > max_bytes:
+            kept = _cut(batch.slice(0, rows_left), bytes_left)
+            batches.append(kept)
+            rows_left, bytes_left = rows_left - kept.num_rows, bytes_left - kept.nbytes
+            is_cut = kept.num_rows < batch.num_rows
+            if is_cut:
                 break
         frame = pl.DataFrame(pa.Table.from_batches(batches, reader.schema))
-    return frame.head(max_rows), n_rows > max_rows or n_bytes > max_bytes
+    if is_cut and frame.is_empty() and max_rows > 0:
+        raise QueryError(f"one row is larger than {max_bytes:,} bytes, the limit of an answer: select less of it")
+    return frame, is_cut
+
+
+def _cut(batch: pa.RecordBatch, max_bytes: int) -> pa.RecordBatch:
+    """Give the first rows of a batch, as many as are no larger together."""
+    if batch.nbytes <= max_bytes:
+        return batch
+    n_rows = bisect_right(range(1, batch.num_rows + 1), max_bytes, key=lambda n: batch.slice(0, n).nbytes)
+    return batch.slice(0, n_rows)
 
 
 def _ask(

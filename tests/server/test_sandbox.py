@@ -164,6 +164,27 @@ def test_a_process_that_heeds_no_interruption_is_killed_and_replaced(served_lake
     asyncio.run(stop_and_ask())
 
 
+def test_an_answer_ends_at_its_limit_of_bytes_unless_one_row_alone_is_larger(served_lake: Lake) -> None:
+    limits = SqlLimits(n_workers=1)
+
+    async def ask_for_bytes() -> None:
+        sandbox = Sandbox(served_lake.root, limits)
+        await sandbox.start()
+        try:
+            answer = await sandbox.run("SELECT i, repeat('x', 100000) AS text FROM range(100000) AS t(i)")
+            n_bytes = answer.frame.to_arrow().nbytes
+            assert (answer.is_cut, n_bytes <= limits.answer_bytes) == (True, True)
+            assert n_bytes > limits.answer_bytes - 200_000
+            exact = await sandbox.run("FROM range(7)", max_rows=7)
+            assert (exact.frame.height, exact.is_cut) == (7, False)
+            with pytest.raises(QueryError, match="one row is larger than 33,554,432 bytes"):
+                await sandbox.run("SELECT repeat('x', 40000000) AS text")
+        finally:
+            await sandbox.close()
+
+    asyncio.run(ask_for_bytes())
+
+
 def test_after_statements_that_want_too_much_memory_ordinary_ones_are_answered(served_lake: Lake) -> None:
     async def exhaust_and_ask() -> None:
         sandbox = Sandbox(served_lake.root, SqlLimits(n_workers=1, waiting_seconds=60))
