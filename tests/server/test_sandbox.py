@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.server.conftest import LIMITS, Served
+from tests.server.conftest import LIMITS, Served, serving
 from warehouse.errors import QueryError
 from warehouse.lake import Lake
 from warehouse.server.sandbox import Sandbox
-from warehouse.server.settings import SqlLimits
+from warehouse.server.settings import ServeSettings, SqlLimits
 
 ENDLESS = "WITH RECURSIVE t(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM t) SELECT count(*) FROM t"
 CARTESIAN = "SELECT count(*) FROM range(10000000) AS a, range(10000000) AS b WHERE a.range * b.range = 7"
@@ -144,6 +144,25 @@ def test_who_comes_when_all_are_taken_is_told_to_come_again(served: Served) -> N
     assert len(busy) >= n_more
     assert all(int(answer.headers["retry-after"]) > 0 for answer in busy)
     assert ask(served, "SELECT 1 AS a").json()["rows"] == [{"a": 1}]
+
+
+def test_searches_are_answered_while_sql_takes_all_that_sql_may(served: Served) -> None:
+    n_asked = LIMITS.n_workers + LIMITS.n_waiting
+    with ThreadPoolExecutor(n_asked) as pool:
+        heavy = [pool.submit(ask, served, CARTESIAN) for _ in range(n_asked)]
+        time.sleep(0.3)
+        found = served.client.get("/search", params={"q": "the"})
+        assert (found.status_code, served.client.get("/api/v1/contexts?pattern=the").status_code) == (200, 200)
+        assert not all(answer.done() for answer in heavy)
+    assert "ask again in a moment" not in found.text
+
+
+def test_where_too_many_search_a_page_says_so_in_that_section_alone(served_lake: Lake) -> None:
+    limits = SqlLimits(n_workers=1, n_waiting=0)
+    with serving(ServeSettings(served_lake.root, sql=limits)) as served:
+        page = served.client.get("/search", params={"q": "mlp_post_act/0/1"})
+    assert page.status_code == 200
+    assert "ask again in a moment" in page.text and "gpt2-xl/mlp_post_act/0/1" in page.text
 
 
 def test_a_process_that_heeds_no_interruption_is_killed_and_replaced(served_lake: Lake) -> None:

@@ -1,7 +1,7 @@
 """The JSON API, version 1: each route asks the view or macro of its name, and gives that one's columns.
 
 Lists are paged by `limit` and `offset`, rankings end after `k`. What may take long, as searches through texts and SQL,
-goes to the sandbox, beside which all else stays quick.
+goes to processes of its own, beside which all else stays quick.
 """
 
 from __future__ import annotations
@@ -391,8 +391,8 @@ async def _run(request: Request, wanted: Wanted, sql: str, max_rows: int, params
 
 
 async def _search(request: Request, wanted: Wanted, query: str, params: dict[str, Any]) -> Response:
-    sandbox: Sandbox = request.app.state.sandbox
-    answer = await sandbox.run(query, params=params)
+    searches: Sandbox = request.app.state.searches
+    answer = await searches.run(query, params=params)
     return await run_in_threadpool(answer_frame, request, answer.frame, wanted)
 
 

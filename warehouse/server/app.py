@@ -51,7 +51,8 @@ def create_app(settings: ServeSettings) -> ASGIApp:
 def make_routes(settings: ServeSettings) -> Routes:
     """Open the lake and make the application without what stands before it.
 
-    `app.state` holds what routes need: `lake` (LiveLake), `sandbox` (Sandbox) and `settings`.
+    `app.state` holds what routes need: `lake` (LiveLake), `sandbox` (Sandbox) for SQL of others, `searches` (Sandbox)
+    for our own, and `settings`.
 
     Raises:
         LakeError: there is no lake, or no catalogue can be had.
@@ -60,14 +61,15 @@ def make_routes(settings: ServeSettings) -> Routes:
 
     @asynccontextmanager
     async def live(app: FastAPI) -> AsyncIterator[None]:
-        app.state.sandbox = Sandbox(settings.lake, settings.sql)
-        await asyncio.gather(app.state.sandbox.start(), asyncio.to_thread(app.openapi))
+        # Searches have processes of their own, which nobody's SQL can take from them.
+        sandboxes = app.state.sandbox, app.state.searches = [Sandbox(settings.lake, settings.sql) for _ in range(2)]
+        await asyncio.gather(*(sandbox.start() for sandbox in sandboxes), asyncio.to_thread(app.openapi))
         watching = asyncio.create_task(lake.watch(settings.refresh_seconds))
         yield
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
-        await app.state.sandbox.close()
+        await asyncio.gather(*(sandbox.close() for sandbox in sandboxes))
 
     # Without FastAPI's own pages of the API: those load scripts from elsewhere on the web.
     app = Routes(

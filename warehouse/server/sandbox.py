@@ -101,7 +101,8 @@ class Sandbox:
         process = await self._take()
         is_ready = False
         try:
-            facts, rows = await asyncio.wait_for(_ask(process, text), self.limits.seconds + _GRACE_SECONDS)
+            async with asyncio.timeout(self.limits.seconds + _GRACE_SECONDS):
+                facts, rows = await _ask(process, text)
             is_ready = not facts.is_spent
         except TimeoutError:
             raise QueryError(say_slow(self.limits.seconds)) from None
@@ -124,7 +125,8 @@ class Sandbox:
             raise SandboxBusy(f"{self._n_waiting} statements wait already: ask again in a moment")
         self._n_waiting += 1
         try:
-            process = await asyncio.wait_for(self._idle.get(), self.limits.waiting_seconds)
+            async with asyncio.timeout(self.limits.waiting_seconds):
+                process = await self._idle.get()
         except TimeoutError:
             raise SandboxBusy(
                 f"no other statement ended in {self.limits.waiting_seconds:g} s: ask again in a moment"

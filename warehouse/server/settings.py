@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class SqlLimits:
-    """Bounds on SQL and searches from outside, which run in processes of their own.
+    """Bounds on SQL from outside and, each as much again, on searches: both run in processes of their own.
 
     Attributes:
         n_workers: processes, and so statements at once.
