@@ -165,6 +165,15 @@ def test_where_too_many_search_a_page_says_so_in_that_section_alone(served_lake:
     assert "ask again in a moment" in page.text and "gpt2-xl/mlp_post_act/0/1" in page.text
 
 
+@pytest.mark.parametrize("path", ["/api/v1/sql", "/sql"])
+def test_a_statement_ends_when_its_client_leaves(served_lake: Lake, path: str) -> None:
+    limits = SqlLimits(n_workers=1, waiting_seconds=20, seconds=60)
+    with serving(ServeSettings(served_lake.root, sql=limits)) as served:
+        with pytest.raises(httpx.ReadTimeout):
+            served.client.get(path, params={"q": ENDLESS, "sql": ENDLESS}, timeout=0.5)
+        assert ask(served, "SELECT 1 AS a").json()["rows"] == [{"a": 1}]
+
+
 def test_a_process_that_heeds_no_interruption_is_killed_and_replaced(served_lake: Lake) -> None:
     async def stop_and_ask() -> None:
         sandbox = Sandbox(served_lake.root, SqlLimits(n_workers=1, waiting_seconds=60, seconds=1.0))

@@ -19,7 +19,7 @@ from warehouse.records import Section, UnitId
 from warehouse.search import ContextForm, TokenForm
 from warehouse.server.answers import MEDIA_TYPES, Paged, Wanted, answer_frame
 from warehouse.server.encoding import answer_bytes
-from warehouse.server.sandbox import Sandbox
+from warehouse.server.sandbox import run_while_asked
 
 PREFIX = "/api/v1"
 DESCRIPTION = (
@@ -380,8 +380,7 @@ async def post_sql(request: Request, wanted: Wanted, question: SqlQuestion) -> R
 
 
 async def _run(request: Request, wanted: Wanted, sql: str, max_rows: int, params: dict[str, Any]) -> Response:
-    sandbox: Sandbox = request.app.state.sandbox
-    answer = await sandbox.run(sql, max_rows, params or None)
+    answer = await run_while_asked(request, request.app.state.sandbox, sql, max_rows, params or None)
     columns = [{"name": name, "type": str(kind)} for name, kind in answer.frame.schema.items()]
     facts = {"columns": columns, "is_cut": answer.is_cut, "seconds": round(answer.seconds, 4)}
     return await run_in_threadpool(answer_frame, request, answer.frame, wanted, facts=facts)
@@ -391,8 +390,7 @@ async def _run(request: Request, wanted: Wanted, sql: str, max_rows: int, params
 
 
 async def _search(request: Request, wanted: Wanted, query: str, params: dict[str, Any]) -> Response:
-    searches: Sandbox = request.app.state.searches
-    answer = await searches.run(query, params=params)
+    answer = await run_while_asked(request, request.app.state.searches, query, params=params)
     return await run_in_threadpool(answer_frame, request, answer.frame, wanted)
 
 

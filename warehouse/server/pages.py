@@ -30,7 +30,7 @@ from warehouse.server.encoding import answer_bytes
 from warehouse.server.examples import EXAMPLES
 from warehouse.server.problems import RETRY_SECONDS, status_of
 from warehouse.server.rendering import query_of, render, token_url, unit_url
-from warehouse.server.sandbox import Sandbox, SandboxBusy
+from warehouse.server.sandbox import SandboxBusy, run_while_asked
 from warehouse.server.shading import LEVELS
 from warehouse.server.start_page import list_units, view_layer, view_start
 from warehouse.server.token_page import ORDERS, view_token
@@ -190,11 +190,10 @@ async def show_search(request: Request, q: Text = "") -> Response:
         return RedirectResponse(token_url(exact), HTTPStatus.SEE_OTHER)
     if not wanted:
         return render("search.html", q=q, tokens=[], units=[], contexts=None, explanations=None)
-    searches: Sandbox = request.app.state.searches
     tokens, units, contexts, explanations = await asyncio.gather(
         asyncio.to_thread(_find_tokens, reader, q),
         asyncio.to_thread(list_units, reader, wanted),
-        _ask(searches, "FROM contexts($q, how := 'substring', k := $k)", {"q": wanted, "k": _HITS}),
+        _ask(request, "FROM contexts($q, how := 'substring', k := $k)", {"q": wanted, "k": _HITS}),
         _search_explanations(request, wanted, _HITS),
     )
     return render("search.html", q=q, tokens=tokens, units=units, contexts=contexts, explanations=explanations)
@@ -224,9 +223,8 @@ async def show_sql(
     """Run SQL of the reader's own in the sandbox, and show the answer as a table and a chart."""
     answer, error, status = None, None, HTTPStatus.OK
     if q.strip():
-        sandbox: Sandbox = request.app.state.sandbox
         try:
-            answer = await sandbox.run(q, _ROWS_SHOWN)
+            answer = await run_while_asked(request, request.app.state.sandbox, q, _ROWS_SHOWN)
         except QueryError as e:
             error, status = str(e), HTTPStatus.BAD_REQUEST
     chart = draw_frame(answer.frame, x, y) if answer else None
@@ -262,10 +260,10 @@ def _find_tokens(reader: LakeReader, text: str) -> list[dict[str, Any]]:
     ).to_dicts()
 
 
-async def _ask(searches: Sandbox, query: str, params: dict[str, object]) -> pl.DataFrame | str:
+async def _ask(request: Request, query: str, params: dict[str, object]) -> pl.DataFrame | str:
     """Search; where that takes too long or too much, or too many search, give the reason in place of an answer."""
     try:
-        return (await searches.run(query, params=params)).frame
+        return (await run_while_asked(request, request.app.state.searches, query, params=params)).frame
     except (QueryError, SandboxBusy) as e:
         return str(e)
 
@@ -276,7 +274,7 @@ async def _search_explanations(
     asked = {name: filters.get(name) for name in ("model", "component", "layer", "min_score", "origin")}
     narrowed = ", ".join(f"{name} := ${name}" for name in asked)
     query = f"FROM search_explanations($text, how := $how, k := $k, {narrowed})"
-    return await _ask(request.app.state.searches, query, {"text": text, "how": how, "k": k, **asked})
+    return await _ask(request, query, {"text": text, "how": how, "k": k, **asked})
 
 
 def _parse_unit(text: str) -> UnitId:

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 import polars as pl
+from starlette.requests import Request
 
 from warehouse.errors import LakeError, QueryError, WarehouseError
 from warehouse.server.access_log import log_event
@@ -33,6 +34,10 @@ _FRUGAL = {"ARROW_DEFAULT_MEMORY_POOL": "system", "POLARS_MAX_THREADS": "1"}
 
 class SandboxBusy(WarehouseError):
     """As many statements run and wait as may."""
+
+
+class ClientGone(WarehouseError):
+    """Nobody waits for the answer any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +175,44 @@ class Sandbox:
     async def _bury(self, process: Process) -> None:
         await process.wait()
         await self._add()
+
+
+async def run_while_asked(
+    request: Request,
+    sandbox: Sandbox,
+    sql: str,
+    max_rows: int | None = None,
+    params: Mapping[str, object] | None = None,
+) -> SqlAnswer:
+    """Run a statement as `Sandbox.run` does, but only for as long as its client waits.
+
+    Args:
+        request: whose answer it is; its body was read.
+        sandbox: what runs it; the process of a statement that nobody waits for is replaced.
+        sql: as for `Sandbox.run`.
+        max_rows: as for `Sandbox.run`.
+        params: as for `Sandbox.run`.
+
+    Raises:
+        ClientGone: the client left.
+        QueryError: as `Sandbox.run`; so LakeError and SandboxBusy.
+    """
+    running = asyncio.create_task(sandbox.run(sql, max_rows, params))
+    leaving = asyncio.create_task(_see_off(request))
+    try:
+        await asyncio.wait((running, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            raise ClientGone("the client left before the answer was there")
+        return running.result()
+    finally:
+        running.cancel()
+        leaving.cancel()
+        await asyncio.gather(running, leaving, return_exceptions=True)
+
+
+async def _see_off(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _ask(process: Process, text: bytes) -> tuple[Facts, bytes]:
