@@ -112,6 +112,17 @@ def test_an_answer_that_is_known_is_not_sent_again(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
+    "path",
+    [UNIT, f"{API}/units", f"{API}/sql?sql=SELECT%201", f"{API}/units/gpt2-xl/nothing/0/0", f"{API}/openapi.json"],
+)
+def test_head_gives_the_headers_of_get_and_no_body(served: Served, path: str) -> None:
+    full, head = served.client.get(path), served.client.head(path)
+    assert (head.status_code, head.content) == (full.status_code, b"")
+    assert head.headers["content-type"] == full.headers["content-type"]
+    assert head.headers["content-length"] == full.headers["content-length"] or "sql" in path  # which says its seconds
+
+
+@pytest.mark.parametrize(
     ("path", "status", "said"),
     [
         (f"{API}/units/gpt2-xl/mlp_post_act/0/999", 404, "was not built yet"),

@@ -10,9 +10,12 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from warehouse.reader import LakeReader, PairOrder, TokenOrder
 from warehouse.records import Section, UnitId
@@ -72,7 +75,23 @@ def _gives(rows: str, is_paged: bool = False, **facts: dict[str, Any]) -> dict[s
     return {"response_class": Response, "responses": {200: {"description": "Rows", "content": content}}}
 
 
-router = APIRouter(prefix=PREFIX, responses=_refusals())
+class Route(APIRoute):
+    """A route that answers HEAD as it answers GET, which its description need not repeat; no body is sent then."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Say whether a request is for this route."""
+        return super().matches(_as_get(scope))
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        await super().handle(_as_get(scope), receive, send)
+
+
+def _as_get(scope: Scope) -> Scope:
+    return {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
+
+
+router = APIRouter(prefix=PREFIX, responses=_refusals(), route_class=Route)
 EXAMPLE = "'gpt2-small/mlp_post_act/0/0'"
 ROWS = {
     "datasets": "FROM datasets",
