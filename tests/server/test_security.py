@@ -109,6 +109,31 @@ def test_only_the_pages_of_an_allowed_origin_may_read(guarded: Served) -> None:
     assert "access-control-allow-origin" not in other.headers
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_a_browser_at_an_allowed_origin_may_ask_with_the_token(guarded: Served, method: str) -> None:
+    asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "authorization,content-type"}
+    allowed = guarded.client.options("/api/v1/sql", headers={"Origin": "https://viewer.example", **asked})
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == "https://viewer.example"
+    assert method in allowed.headers["access-control-allow-methods"]
+    names = {name.strip().lower() for name in allowed.headers["access-control-allow-headers"].split(",")}
+    assert names >= {"authorization", "content-type", "if-none-match"}
+    assert guarded.client.options("/api/v1/sql", headers={"Origin": "https://other.example", **asked}).is_error
+
+
+def test_a_page_of_an_allowed_origin_may_read_why_it_is_refused(guarded: Served) -> None:
+    origin = {"Origin": "https://viewer.example"}
+    refused = [
+        (401, guarded.client.get(UNIT, headers=origin)),
+        (413, guarded.client.post("/api/v1/sql", content=b" " * 70_000, headers=origin)),
+        (414, guarded.client.get("/api/v1/top_units?token=" + "x" * 9_000, headers=origin)),
+        (421, guarded.client.get(UNIT, headers={**origin, "Host": "elsewhere.example"})),
+    ]
+    for status, answer in refused:
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == "https://viewer.example"
+
+
 def test_what_is_too_large_is_refused_before_it_is_read(served: Served) -> None:
     assert served.client.get("/api/v1/top_units?token=" + "x" * 9_000).status_code == 414
     assert served.client.post("/api/v1/sql", content=b" " * 70_000).status_code == 413

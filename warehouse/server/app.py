@@ -45,7 +45,17 @@ def create_app(settings: ServeSettings) -> ASGIApp:
     Raises:
         LakeError: there is no lake, or no catalogue can be had.
     """
-    return AccessLog(Guard(make_routes(settings), settings))
+    guarded: ASGIApp = Guard(make_routes(settings), settings)
+    if settings.allowed_origins:
+        # Before the guard: a browser asks without the token first, and lets a page read a refusal only with this.
+        guarded = CORSMiddleware(
+            guarded,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["Authorization", "Content-Type", "If-None-Match"],
+            expose_headers=["ETag", "Link", "Retry-After"],
+        )
+    return AccessLog(guarded)
 
 
 def make_routes(settings: ServeSettings) -> Routes:
@@ -88,14 +98,6 @@ def make_routes(settings: ServeSettings) -> Routes:
     app.add_api_route("/healthz", answer_health, methods=["GET", "HEAD"], include_in_schema=False)
     app.mount("/static", StaticFiles(packages=[("warehouse.server", "static")]), name="static")
     app.include_router(dropin.router)  # takes every path that is left
-    if settings.allowed_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.allowed_origins,
-            allow_methods=["GET", "HEAD"],
-            allow_headers=["Authorization"],
-            expose_headers=["ETag", "Link"],
-        )
     return app
 
 
