@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,20 @@ def test_a_request_under_way_ends_before_the_server_stops_with_code_0(
 def test_a_server_imports_neither_torch_nor_prefect_nor_numba() -> None:
     code = "import sys, warehouse.server.app as _; print(sorted({'torch', 'prefect', 'numba'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_health_is_200_only_while_the_lake_can_be_read(served_lake: Lake, tmp_path: Path) -> None:
+    lake = Path(shutil.copytree(served_lake.root, tmp_path / "lake"))
+    with serving(ServeSettings(str(lake), sql=SqlLimits(n_workers=1))) as served:
+        assert served.client.get("/healthz").status_code == 200
+        lost = lake.rename(tmp_path / "elsewhere")
+        answer = served.client.get("/healthz")
+        assert (answer.status_code, "is the lake still there" in answer.json()["detail"]) == (503, True)
+        lost.rename(lake)
+        assert served.client.get("/healthz").status_code == 200
+        for part in (lake / "files").rglob("*.parquet"):
+            part.unlink()
+        assert served.client.get("/healthz").status_code == 503
 
 
 def test_a_rebuilt_lake_is_served_without_an_error_in_between(own_tree: Path, tmp_path: Path) -> None:

@@ -103,5 +103,5 @@ def make_routes(settings: ServeSettings) -> Routes:
 
 def answer_health(request: Request) -> Response:
     """Say whether the lake can be asked: 200, or 503 with the reason."""
-    request.app.state.lake.reader.sql("SELECT 1")
+    request.app.state.lake.check()
     return Response('{"status":"ok"}', media_type="application/json", headers={"Cache-Control": "no-store"})

@@ -59,6 +59,18 @@ class LiveLake:
         self._open()
         return True
 
+    def check(self) -> None:
+        """See whether the lake is still where it was: its catalogue, and a part.
+
+        Raises:
+            LakeError: the catalogue is gone.
+            StaleCatalogue: the part is gone.
+        """
+        lake = self.reader.lake
+        if catalogue_version(lake) is None:
+            raise LakeError(f"{lake.root} has no catalogue any more: is the lake still there?")
+        self.reader.sql("SELECT status FROM files LIMIT 1")  # what is open already is read even where it was removed
+
     async def watch(self, seconds: float) -> None:
         """Refresh again and again, until cancelled.
 
