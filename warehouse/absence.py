@@ -16,7 +16,9 @@ Ask: TypeAlias = Callable[[str, Parameters], pl.DataFrame]
 _NAMED = "model = coalesce($model, model) AND component = coalesce($component, component)"
 
 
-def require_known(ask: Ask, model: str | None, component: str | None, layer: int | None) -> None:
+def require_known(
+    ask: Ask, model: str | None, component: str | None, layer: int | None, with_siblings: bool = False
+) -> None:
     """Refuse filters that no unit of any dataset can pass, built or not.
 
     Args:
@@ -24,11 +26,15 @@ def require_known(ask: Ask, model: str | None, component: str | None, layer: int
         model: the model that was asked for.
         component: the component that was asked for.
         layer: the layer that was asked for.
+        with_siblings: whether the datasets that say something of units are meant too, as where files are asked for.
 
     Raises:
         UnknownDataset: there is no such model or component, or they have no such layer; the message names what is.
     """
-    known = ask("SELECT model, component, n_layers FROM datasets WHERE holds = 'activations' ORDER BY ALL", None)
+    known = ask(
+        "SELECT model, component, n_layers FROM datasets WHERE holds = 'activations' OR $with_siblings ORDER BY ALL",
+        {"with_siblings": with_siblings},
+    )
     for kind, wanted in (("model", model), ("component", component)):
         if wanted is None:
             continue

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
+from urllib.parse import urlencode
 
 import polars as pl
 import pytest
@@ -80,10 +81,10 @@ def test_explanations_and_what_is_related_are_those_of_the_unit(served: Served, 
 
 @pytest.mark.parametrize("path", [f"{API}/units", f"{API}/files", f"{API}/coverage", f"{UNIT}/records"])
 def test_following_next_gives_every_row_once(served: Served, path: str) -> None:
-    everything = rows(served, path, limit=1000)
+    narrowed = {} if path.startswith(UNIT) else {"model": "gpt2-xl"}
+    everything = rows(served, path, limit=1000, **narrowed)
     limit = max(1, len(everything) // 3)
-    found, following = [], f"{path}?limit={limit}&model=gpt2-xl"
-    everything = rows(served, path, limit=1000, model="gpt2-xl")
+    found, following = [], f"{path}?" + urlencode({"limit": limit, **narrowed})
     while following:
         answer = served.client.get(following)
         assert len(answer.json()["rows"]) <= limit
@@ -130,6 +131,15 @@ def test_head_gives_the_headers_of_get_and_no_body(served: Served, path: str) ->
         (f"{API}/units/gpt2-xl/nothing/0/2/top_tokens", 404, "known are"),
         (f"{API}/units/gpt2-xl/mlp_post_act/0/x", 422, "unit"),
         (f"{API}/units?limit=0", 422, "limit"),
+        (f"{UNIT[:-1]}999/coactive_units", 404, "was not built yet"),
+        (f"{API}/contexts?pattern=the&model=gpt3", 404, "known are gpt2"),
+        (f"{API}/search_explanations?text=the&component=nothing", 404, "known are"),
+        (f"{API}/explanations?model=gpt2-xl&component=attn_write_norm", 404, "of gpt2-xl: known are"),
+        (f"{API}/units?layer=99", 404, "can have layers 0-47"),
+        (f"{API}/coverage?model=gpt3", 404, "known are gpt2"),
+        (f"{API}/files?model=gpt3", 404, "known are gpt2"),
+        (f"{API}/units?modle=gpt2-xl", 422, "no parameter modle: known are model, component, layer"),
+        (f"{UNIT}?k=3", 422, "no parameter k: known are format"),
         (f"{API}/top_units", 422, "token"),
         (f"{API}/top_units?token=a&by=b", 422, "by"),
         (f"{API}/find_tokens?pattern=(&how=regex", 400, "missing"),
@@ -143,6 +153,12 @@ def test_an_error_is_a_problem_document(served: Served, path: str, status: int, 
     assert (answer.status_code, problem["status"]) == (status, status)
     assert set(problem) >= {"type", "title", "detail", "instance"}
     assert said in problem["detail"]
+
+
+def test_what_is_known_but_has_no_rows_is_an_answer_without_rows(served: Served) -> None:
+    assert rows(served, f"{API}/units", model="gpt2-xl", layer=47) == []
+    assert rows(served, f"{API}/files", component="explanations", status="failed") == []
+    assert rows(served, f"{API}/contexts", pattern="no text holds this") == []
 
 
 def test_the_description_has_every_column_that_rows_have(served: Served) -> None:

@@ -10,17 +10,16 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
-from starlette.routing import Match
-from starlette.types import Receive, Scope, Send
 
+from warehouse.absence import require_known
 from warehouse.reader import LakeReader, PairOrder, TokenOrder
 from warehouse.records import Section, UnitId
 from warehouse.search import ContextForm, TokenForm
 from warehouse.server.answers import MEDIA_TYPES, Paged, Wanted, answer_frame
+from warehouse.server.api_route import ApiRoute, refuse_unknown
 from warehouse.server.encoding import answer_bytes
 from warehouse.server.sandbox import run_while_asked
 
@@ -51,7 +50,7 @@ def _refusals() -> dict[int | str, dict[str, Any]]:
         400: "The question cannot be answered as it is",
         404: "No such unit, dataset or layer; the detail says what there is",
         406: "No such form",
-        422: "A parameter is out of range",
+        422: "A parameter is out of range, or is none of the route's",
         503: "Busy, or the lake is being rebuilt: ask again after Retry-After seconds",
     }
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
@@ -75,23 +74,7 @@ def _gives(rows: str, is_paged: bool = False, **facts: dict[str, Any]) -> dict[s
     return {"response_class": Response, "responses": {200: {"description": "Rows", "content": content}}}
 
 
-class Route(APIRoute):
-    """A route that answers HEAD as it answers GET, which its description need not repeat; no body is sent then."""
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Say whether a request is for this route."""
-        return super().matches(_as_get(scope))
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        await super().handle(_as_get(scope), receive, send)
-
-
-def _as_get(scope: Scope) -> Scope:
-    return {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
-
-
-router = APIRouter(prefix=PREFIX, responses=_refusals(), route_class=Route)
+router = APIRouter(prefix=PREFIX, responses=_refusals(), route_class=ApiRoute, dependencies=[Depends(refuse_unknown)])
 EXAMPLE = "'gpt2-small/mlp_post_act/0/0'"
 ROWS = {
     "datasets": "FROM datasets",
@@ -247,6 +230,7 @@ async def list_coactive_units(
 ) -> Response:
     """The units that fire on the same texts at the same positions."""
     query = 'FROM coactive_units($unit_id, k := $k, "by" := $by)'
+    await run_in_threadpool(reader.unit, unit)  # says so where there is no such unit
     return await _search(request, wanted, query, {"unit_id": str(unit), "k": k, "by": by})
 
 
@@ -326,9 +310,16 @@ def list_near_tokens(request: Request, reader: Reader, token: Text, wanted: Want
 
 @router.get("/contexts", **_gives("contexts"))
 async def list_contexts(
-    request: Request, pattern: Pattern, filters: Narrowed, wanted: Wanted, how: ContextForm = "phrase", k: K = 20
+    request: Request,
+    reader: Reader,
+    pattern: Pattern,
+    filters: Narrowed,
+    wanted: Wanted,
+    how: ContextForm = "phrase",
+    k: K = 20,
 ) -> Response:
     """Places in texts that hold a phrase, substring or regular expression, where a unit fires inside."""
+    await run_in_threadpool(_require_known, reader, filters)
     query = "FROM contexts($pattern, how := $how, k := $k, model := $model, component := $component, layer := $layer)"
     return await _search(request, wanted, query, {"pattern": pattern, "how": how, "k": k, **asdict(filters)})
 
@@ -343,6 +334,7 @@ def list_explanations(request: Request, reader: Reader, filters: Narrowed, page:
 @router.get("/search_explanations", **_gives("search_explanations"))
 async def search_explanations(
     request: Request,
+    reader: Reader,
     text: Text,
     filters: Narrowed,
     wanted: Wanted,
@@ -358,6 +350,7 @@ async def search_explanations(
         "FROM search_explanations($text, how := $how, k := $k, model := $model, component := $component, "
         "layer := $layer, min_score := $min_score, origin := $origin)"
     )
+    await run_in_threadpool(_require_known, reader, filters)
     asked = {"text": text, "how": how, "k": k, **asdict(filters), "min_score": min_score, "origin": origin}
     return await _search(request, wanted, query, asked)
 
@@ -425,4 +418,11 @@ def _list(
     **params: object,
 ) -> Response:
     query = f"FROM {view} WHERE {_NARROWED} AND {more} ORDER BY {order} LIMIT $limit OFFSET $offset"
-    return answer_frame(request, reader.sql(query, {**asdict(filters), **page.params, **params}), wanted, page)
+    found = reader.sql(query, {**asdict(filters), **page.params, **params})
+    if found.is_empty():
+        _require_known(reader, filters, with_siblings=view in ("coverage", "files"))
+    return answer_frame(request, found, wanted, page)
+
+
+def _require_known(reader: LakeReader, filters: Filters, with_siblings: bool = False) -> None:
+    require_known(reader.sql, **asdict(filters), with_siblings=with_siblings)
