@@ -134,6 +134,36 @@ def test_a_page_of_an_allowed_origin_may_read_why_it_is_refused(guarded: Served)
         assert answer.headers["access-control-allow-origin"] == "https://viewer.example"
 
 
+@pytest.mark.parametrize("path", ["/api/v1/sql?sql=SELECT%201", "/sql?q=SELECT%201", "/search?q=the", UNIT])
+@pytest.mark.parametrize(
+    ("site", "mode", "dest", "status"),
+    [
+        ("cross-site", "no-cors", "image", 403),
+        ("same-site", "no-cors", "image", 403),  # as another port of this machine
+        ("cross-site", "navigate", "iframe", 403),
+        ("cross-site", "cors", "empty", 403),
+        ("cross-site", "navigate", "document", 200),
+        ("same-origin", "cors", "empty", 200),
+        ("none", "navigate", "document", 200),
+    ],
+)
+def test_a_page_elsewhere_can_link_here_but_not_ask_in_its_readers_name(
+    served: Served, path: str, site: str, mode: str, dest: str, status: int
+) -> None:
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
+    assert served.client.get(path, headers=headers).status_code == status
+
+
+def test_a_form_elsewhere_cannot_post_and_an_allowed_origin_can(served: Served, guarded: Served) -> None:
+    form = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    question = {"sql": "SELECT 1 AS a"}
+    assert served.client.post("/api/v1/sql", json=question, headers=form).status_code == 403
+    page = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors", "Authorization": basic(TOKEN)}
+    for origin, status in (("https://viewer.example", 200), ("https://other.example", 403)):
+        answer = guarded.client.post("/api/v1/sql", json=question, headers={**page, "Origin": origin})
+        assert answer.status_code == status
+
+
 def test_what_is_too_large_is_refused_before_it_is_read(served: Served) -> None:
     assert served.client.get("/api/v1/top_units?token=" + "x" * 9_000).status_code == 414
     assert served.client.post("/api/v1/sql", content=b" " * 70_000).status_code == 413

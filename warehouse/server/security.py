@@ -93,6 +93,11 @@ class Guard:
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "this server does not go by that name: start it with --allow-host NAME, or ask by its address",
             )
+        if self._is_cross_site(scope["method"], headers):
+            return problem(
+                HTTPStatus.FORBIDDEN,
+                "a page of another site asks: start the server with --allow-origin ORIGIN to let its pages",
+            )
         if self._token is not None and not self._is_known(headers.get("authorization", ""), self._token):
             # Basic lets a browser ask its user, who gives the token as the password.
             return problem(
@@ -115,6 +120,20 @@ class Guard:
         except ValueError:
             return False
         return True
+
+    def _is_cross_site(self, method: str, headers: Headers) -> bool:
+        """Say whether a page elsewhere asks in its reader's name: it could not read the answer, but cost much work.
+
+        A link that the reader follows is no such question. Programs send none of these headers, and browsers send
+        them where the address is https or of their own machine.
+        """
+        if headers.get("sec-fetch-site", "none") not in ("cross-site", "same-site"):
+            return False
+        origins = self._settings.allowed_origins
+        if "*" in origins or headers.get("origin") in origins:
+            return False
+        is_link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+        return not (is_link and method in ("GET", "HEAD"))
 
     def _is_known(self, authorization: str, token: bytes) -> bool:
         scheme, _, credentials = authorization.partition(" ")
