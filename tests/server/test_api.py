@@ -5,6 +5,7 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import urlencode
 
+import jsonschema_rs
 import polars as pl
 import pytest
 import schemathesis
@@ -166,6 +167,19 @@ def test_the_description_has_every_column_that_rows_have(served: Served) -> None
     assert set(ROWS) <= set(schemas)
     assert set(rows(served, UNIT)[0]) == set(schemas["units"]["properties"])
     assert schemas["units"]["properties"]["active_fraction"]["description"].startswith("Part of the random sample")
+
+
+def test_the_description_has_every_member_that_a_neuron_record_has(served: Served) -> None:
+    described = served.client.get(f"{API}/openapi.json").json()
+    for path in (UNIT, HEAD):
+        record = served.client.get(f"{path}/neuron_record").json()
+        jsonschema_rs.validate(described["components"]["schemas"]["NeuronRecord"], record)
+        assert set(record) == set(described["components"]["schemas"]["NeuronRecord"]["properties"])
+    answers = described["paths"][f"{API}/units/{{model}}/{{component}}/{{layer}}/{{unit}}/neuron_record"]["get"][
+        "responses"
+    ]
+    assert answers["200"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/NeuronRecord"}
+    assert "securitySchemes" not in described["components"]
 
 
 def test_what_the_description_says_holds_for_whatever_is_asked(served: Served) -> None:

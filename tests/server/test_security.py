@@ -58,6 +58,14 @@ def test_the_token_lets_in_as_bearer_and_as_password(guarded: Served, authorizat
     assert answer.headers["cache-control"].startswith("private")
 
 
+def test_the_description_says_that_a_token_is_needed(guarded: Served) -> None:
+    described = guarded.client.get("/api/v1/openapi.json", headers={"Authorization": basic(TOKEN)}).json()
+    schemes = {name: how["scheme"] for name, how in described["components"]["securitySchemes"].items()}
+    assert schemes == {"bearer": "bearer", "basic": "basic"}
+    assert described["security"] == [{name: []} for name in schemes]
+    assert all("401" in how["responses"] for methods in described["paths"].values() for how in methods.values())
+
+
 def test_health_needs_no_token_and_says_no_more_than_that(guarded: Served) -> None:
     assert guarded.client.get("/healthz").json() == {"status": "ok"}
     assert guarded.client.get("/healthz", headers={"Host": "elsewhere.example"}).status_code == 200

@@ -48,6 +48,8 @@ class Problem(BaseModel):
 def _refusals() -> dict[int | str, dict[str, Any]]:
     said = {
         400: "The question cannot be answered as it is",
+        401: "The server has a token, and it was not given",
+        403: "A page of another site asks, which is none of --allow-origin",
         404: "No such unit, dataset or layer; the detail says what there is",
         406: "No such form",
         422: "A parameter is out of range, or is none of the route's",
@@ -191,7 +193,13 @@ def list_records(
     return answer_frame(request, records, wanted, page)
 
 
-@router.get(f"{_UNIT}/neuron_record", response_class=Response)
+_RECORD_ANSWER = {
+    "description": "The NeuronRecord, put together from the tables",
+    "content": {MEDIA_TYPES["json"]: {"schema": {"$ref": "#/components/schemas/NeuronRecord"}}},
+}
+
+
+@router.get(f"{_UNIT}/neuron_record", response_class=Response, responses={200: _RECORD_ANSWER})
 def get_neuron_record(request: Request, reader: Reader, unit: Unit) -> Response:
     """The unit as OpenAI's JSON file had it."""
     return answer_bytes(request, reader.neuron_record(unit).to_json(), MEDIA_TYPES["json"])

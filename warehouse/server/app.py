@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from warehouse.server import api, dropin, pages
 from warehouse.server.access_log import AccessLog
 from warehouse.server.answers import row_schema
+from warehouse.server.described import describe_neuron_record, describe_security
 from warehouse.server.lakes import LiveLake
 from warehouse.server.problems import add_handlers
 from warehouse.server.sandbox import Sandbox
@@ -33,8 +34,15 @@ class Routes(FastAPI):
             document: dict[str, Any] = super().openapi()
             reader = self.state.lake.reader
             rows = {name: row_schema(reader, query) for name, query in api.ROWS.items()}
-            own = {"Problem": api.Problem.model_json_schema(), "row": {"type": "object"}}
+            own = {
+                "NeuronRecord": describe_neuron_record(),
+                "Problem": api.Problem.model_json_schema(),
+                "row": {"type": "object"},
+            }
             document["components"] = {"schemas": document.get("components", {}).get("schemas", {}) | rows | own}
+            if self.state.settings.token is not None:
+                document["components"]["securitySchemes"] = describe_security()
+                document["security"] = [{name: []} for name in describe_security()]
             self.openapi_schema = document
         return self.openapi_schema
 
