@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page
@@ -47,6 +48,13 @@ MEASURE_CONTRAST = """
   return measured;
 }
 """
+
+FIND_SQUEEZED = """
+() => [...document.querySelectorAll("td, th")]
+  .filter((cell) => cell.offsetParent && cell.innerText.trim().length > 10 && cell.clientWidth < 60)
+  .map((cell) => `${cell.innerText.trim()} in ${cell.clientWidth} px`)
+"""
+"""Cells of tables whose text is longer than a word, and which have no room for one."""
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +131,16 @@ def test_a_page_is_whole_and_accessible_light_and_wide_and_dark_on_a_phone(
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(later - earlier <= 1 for earlier, later in zip(levels, levels[1:], strict=False))
     assert said == []
+
+
+def test_no_column_is_squeezed_on_a_phone_and_no_page_moves_sideways(page: Page, paths: dict[str, str]) -> None:
+    page.set_viewport_size({"width": 375, "height": 740})
+    columns = "unit_id, unit_id AS also_unit_id, top_token, 'in so many words' AS said, entropy, unit, layer, component"
+    wide = f"{paths['start']}sql?q={quote(f'SELECT {columns} FROM units LIMIT 20')}"
+    for url in (*(paths[name] for name in NAMES), wide):
+        page.goto(url)
+        assert page.evaluate(FIND_SQUEEZED) == [], url
+        assert page.evaluate("document.documentElement.scrollWidth") <= 375, url
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
