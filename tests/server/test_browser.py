@@ -42,7 +42,7 @@ MEASURE_CONTRAST = """
       const style = getComputedStyle(token);
       const [text, ground] = [luminance(style.color), luminance(style.backgroundColor)];
       const contrast = (Math.max(text, ground) + 0.05) / (Math.min(text, ground) + 0.05);
-      measured[token.className] = [contrast, ground, style.textDecorationLine];
+      measured[token.className] = [contrast, ground, style.textDecorationLine, Number(style.fontWeight)];
     }
   }
   return measured;
@@ -143,20 +143,26 @@ def test_no_column_is_squeezed_on_a_phone_and_no_page_moves_sideways(page: Page,
         assert page.evaluate("document.documentElement.scrollWidth") <= 375, url
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_every_shade_and_negative_ones_are_underlined(
-    page: Page, paths: dict[str, str], scheme: Any
+@pytest.mark.parametrize(
+    ("scheme", "forced"), [("light", "none"), ("dark", "none"), ("light", "active"), ("dark", "active")]
+)
+def test_text_stands_out_from_every_shade_and_neither_strength_nor_sign_is_by_colour_alone(
+    page: Page, paths: dict[str, str], scheme: Any, forced: Any
 ) -> None:
-    page.emulate_media(color_scheme=scheme)
+    page.emulate_media(color_scheme=scheme, forced_colors=forced)
     page.goto(paths["record"])
     measured = page.evaluate(MEASURE_CONTRAST)
     assert len(measured) == 40
-    assert min(contrast for contrast, _, _ in measured.values()) >= 4.5
+    assert min(contrast for contrast, *_ in measured.values()) >= 4.5
     for sign in ("", " n"):
         grounds = [measured[f"l{level}{sign}"][1] for level in range(1, 21)]
         assert grounds == sorted(grounds, reverse=scheme == "light") and len({*grounds}) == 20
-    assert {name.endswith(" n") for name, (_, _, line) in measured.items() if "underline" in line} == {True}
-    assert all("underline" in line for name, (_, _, line) in measured.items() if name.endswith(" n"))
+        weights = [measured[f"l{level}{sign}"][3] for level in range(1, 21)]
+        assert weights == [400] * 9 + [700] * 11
+    assert {name.endswith(" n") for name, (_, _, line, _) in measured.items() if "underline" in line} == {True}
+    assert all("underline" in line for name, (_, _, line, _) in measured.items() if name.endswith(" n"))
+    ramp = page.eval_on_selector_all(".ramp i", "all => all.map((i) => getComputedStyle(i).backgroundColor)")
+    assert len({*ramp}) == 20
 
 
 def test_a_reader_gets_along_by_keyboard(page: Page, paths: dict[str, str]) -> None:
