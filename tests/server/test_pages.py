@@ -25,7 +25,7 @@ from warehouse.lake import Lake
 from warehouse.plan import Selection
 from warehouse.records import ActivationRecord, NeuronRecord
 from warehouse.server.app import make_routes
-from warehouse.server.charts import draw_frame
+from warehouse.server.charts import draw_frame, draw_histogram
 from warehouse.server.rendering import number, visible, visible_token
 from warehouse.server.settings import ServeSettings
 from warehouse.server.shading import LEVELS, shade_of, show_record
@@ -268,6 +268,18 @@ def test_the_api_and_the_file_tree_answer_browsers_too_in_their_own_form(served:
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
 
 
+def test_an_error_of_the_server_is_a_page_to_browsers_and_a_problem_document_to_programs(hostile_lake: Lake) -> None:
+    # No process for SQL was started, and so asking one is an error that no handler foresees.
+    routes = make_routes(ServeSettings(str(hostile_lake.root)))
+    client = TestClient(routes, raise_server_exceptions=False)
+    browser = client.get("/sql?q=SELECT+1", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (browser.status_code, browser.headers["content-type"]) == (500, "text/html; charset=utf-8")
+    assert_harmless(Page(browser.text))
+    assert "the server met an error" in browser.text and "sandbox" not in browser.text
+    program = client.get("/sql?q=SELECT+1")
+    assert (program.status_code, program.headers["content-type"]) == (500, "application/problem+json")
+
+
 def test_a_unit_page_leads_to_the_units_beside_it_whatever_shards_they_are_in(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     dataset = register_small(lake, shard_units=4)
@@ -407,6 +419,10 @@ def test_every_internal_link_of_the_start_page_is_answered(served: Served) -> No
         (pl.DataFrame({"token": ["a", "b"]}), None),
         (pl.DataFrame({"n": []}, schema={"n": pl.Int64}), None),
         (pl.DataFrame({"x": ["a"], "y": [float("inf")]}), None),
+        (pl.DataFrame({"x": ["a"] * 3, "y": [5e-324] * 3}), "bars"),
+        (pl.DataFrame({"x": ["a", "b"], "y": [1e308, -1e308]}), "bars"),
+        (pl.DataFrame({"x": [-1e308, 0.0, 1e308], "y": [0.0, 5e-324, 1e308]}), "line"),
+        (pl.DataFrame({"x": [1.0, 1.0 + 2**-52], "y": [1e16, 1e16 + 2]}), "points"),
     ],
 )
 def test_a_chart_suits_the_columns_of_the_answer(frame: pl.DataFrame, form: str | None) -> None:
@@ -415,3 +431,12 @@ def test_a_chart_suits_the_columns_of_the_answer(frame: pl.DataFrame, form: str 
     if chart:
         left, top, right, bottom = chart.plot
         assert all(left - 1 <= mark.x <= right + 1 and top - 1 <= mark.y <= bottom + 1 for mark in chart.marks)
+        assert all(
+            np.isfinite([mark.width, mark.height, *(t.place for t in chart.x_ticks)]).all() for mark in chart.marks
+        )
+
+
+def test_a_histogram_has_room_between_the_nearest_of_floats() -> None:
+    for low in (np.float32(0), np.float32(1), np.float32(-3e38)):
+        chart = draw_histogram(np.array([low, np.nextafter(low, np.float32(3e38))], np.float32), "tokens")
+        assert chart is not None and len(chart.marks) == 2

@@ -23,6 +23,9 @@ _MOST_BARS = 40
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 10.0, 8.0, 32.0
 _BAR_HEIGHT = 18.0
 _LABEL_WIDTH = 210.0
+_LEAST_SPAN = 1e-290
+_LEAST_PART = 1e-12
+"""A span that is less, or less than this part of the values themselves, has no room for ticks between two floats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,8 @@ def draw_histogram(values: NDArray[np.float32], what: str) -> Chart | None:
     values = values[np.isfinite(values)]
     if not len(values):
         return None
-    counts, edges = np.histogram(values, _BINS)
+    # As float64, since between the nearest of float32 there is no room for bins.
+    counts, edges = np.histogram(values.astype(np.float64), _BINS)
     width, height = 340.0, 160.0
     heights = np.log10(counts + 1.0)
     highest = float(np.ceil(heights.max() + 1e-9))
@@ -207,17 +211,22 @@ class _Scale:
     start: float
     end: float
 
-    def at(self, value: float) -> float:
+    @property
+    def span(self) -> float:
+        """How far the values reach; 0 where that is more than a float holds, or too little to be divided by."""
         span = self.high - self.low
-        part = (value - self.low) / span if span > 0 else 0.5
+        least = max(_LEAST_SPAN, _LEAST_PART * max(abs(self.low), abs(self.high)))
+        return span if least < span < np.inf else 0.0
+
+    def at(self, value: float) -> float:
+        part = (value - self.low) / self.span if self.span else 0.5
         return round(self.start + part * (self.end - self.start), 2)
 
     def ticks(self, n: int) -> list[Tick]:
         """Give about n round values that lie on the scale."""
-        span = self.high - self.low
-        if not span > 0 or not np.isfinite(span):
+        if not self.span:
             return [Tick(self.at(self.low), f"{self.low:.4g}")]
-        rough = span / n
+        rough = self.span / n
         magnitude = 10.0 ** np.floor(np.log10(rough))
         step = next(magnitude * m for m in (1, 2, 5, 10) if magnitude * m >= rough)
         first = np.ceil(self.low / step - 1e-9)

@@ -53,8 +53,13 @@ def add_handlers(app: FastAPI, show: Callable[[int, str], Response]) -> None:
 
     Args:
         app: the application.
-        show: makes a page of a status and of what is wrong, for browsers at a path where nothing is.
+        show: makes a page of a status and of what is wrong, for browsers where nothing is, or the server failed.
     """
+
+    def answer_either(request: Request, status: int, detail: str) -> Response:
+        answer = show(status, detail) if _takes_page(request) else _answer(request, status, detail, {})
+        answer.headers["Vary"] = "Accept"
+        return answer
 
     @app.exception_handler(WarehouseError)
     async def answer_warehouse(request: Request, error: WarehouseError) -> Response:
@@ -72,15 +77,12 @@ def add_handlers(app: FastAPI, show: Callable[[int, str], Response]) -> None:
     async def answer_http(request: Request, error: HTTPException) -> Response:
         if error.status_code != HTTPStatus.NOT_FOUND:
             return _answer(request, error.status_code, error.detail, error.headers or {})
-        is_page = _takes_page(request)
-        answer = show(error.status_code, _NOTHING) if is_page else _answer(request, error.status_code, _NOTHING, {})
-        answer.headers["Vary"] = "Accept"
-        return answer
+        return answer_either(request, error.status_code, _NOTHING)
 
     @app.exception_handler(Exception)
     async def answer_unforeseen(request: Request, error: Exception) -> Response:
         # The web server logs the error itself; who asks is not told what is inside.
-        return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "the server met an error: see its log", {})
+        return answer_either(request, HTTPStatus.INTERNAL_SERVER_ERROR, "the server met an error: see its log")
 
 
 def _takes_page(request: Request) -> bool:
