@@ -22,6 +22,7 @@ from tests.builds import build, register_small, write_units
 from tests.server.conftest import Served
 from warehouse.catalogue import build_catalogue
 from warehouse.lake import Lake
+from warehouse.pairs import unflatten_pairs
 from warehouse.plan import Selection
 from warehouse.records import ActivationRecord, NeuronRecord
 from warehouse.server.app import make_routes
@@ -321,6 +322,31 @@ def test_a_heads_page_draws_its_pairs_and_how_far_back_it_looks(served: Served) 
     texts = [p for p in page.find("p") if p.get("class") == "text"]
     assert len(maps) == len(texts) > 0
     assert any("→" in text for text in page.texts)
+
+
+def test_a_heads_record_has_every_pair_that_is_not_zero_in_a_table(served: Served) -> None:
+    page = get(served.client, f"/unit/{HEAD}/0/0/top/0")
+    with warehouse.open(served.lake.root) as reader:
+        record = reader.neuron_record(f"{HEAD}/0/0").most_positive_activation_records[0]
+    queries, keys = unflatten_pairs(len(record.tokens), len(record.activations))
+    values = record.activations.tolist()
+    expected = {(q, k): v for q, k, v in zip(queries.tolist(), keys.tolist(), values, strict=True) if v}
+    rows = re.findall(
+        r'<tr><td class="number">(\d+)</td>.*?<td class="number">(\d+)</td>.*?"value [^"]*">([^<]*)', page.html
+    )
+    assert {(int(q), int(k)): np.float32(v) for q, k, v in rows} == expected
+    assert len(rows) == len(expected) > len(record.tokens)
+    assert f"All {len(expected):,} pairs that are not 0" in page.text
+
+
+def test_a_table_of_pairs_ends_and_says_so() -> None:
+    n_tokens = 120
+    values = np.arange(1, n_tokens * (n_tokens + 1) // 2 + 1, dtype=np.float32)
+    row = {"section": "top", "quantile": None, "rank": 0, "max_activation": 1.0}
+    shown = show_record({**row, "tokens": ["a"] * n_tokens, "activations": values}, 1.0, is_pair=True, is_alone=True)
+    assert shown.pairs is not None
+    assert shown.pairs.n_active == len(values) > len(shown.pairs.table) == 5_000
+    assert [float(pair.value) for pair, _, _ in shown.pairs.table] == values[:-5_001:-1].tolist()
 
 
 def test_the_heat_map_of_a_token_has_the_best_unit_of_each_layer(served: Served) -> None:

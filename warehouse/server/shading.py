@@ -22,6 +22,8 @@ _MOST_MAPPED = 96
 _PAIRS_LISTED = 6
 _PAIRS_POINTED = 24
 """Cells of a map that show their value when pointed at, beside a list of records; a record's own page has all."""
+_PAIRS_TABLED = 5_000
+"""Pairs in the table of a record's own page: all of a record of 99 tokens, the strongest of a longer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class PairMap:
         areas: for each class an SVG path over all of its cells.
         cells: the strongest ones, to point at.
         strongest: the strongest pairs of the whole record, as (query, key, class, value).
+        n_active: pairs of the whole record whose activation is not 0.
+        table: those, strongest first and up to a bound, with the texts of query and key; empty in a list of records.
     """
 
     first: int
@@ -53,6 +57,8 @@ class PairMap:
     areas: list[tuple[str, str]]
     cells: list[PairCell]
     strongest: list[PairCell]
+    n_active: int
+    table: list[tuple[PairCell, str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,7 @@ def show_record(row: Mapping[str, Any], largest: float, is_pair: bool, is_alone:
         row: of the view `records`.
         largest: the absolute activation that is shaded darkest.
         is_pair: whether activations belong to token pairs.
-        is_alone: the record has a page to itself, and there every cell of its map can be pointed at.
+        is_alone: the record has a page to itself, where every cell can be pointed at, and stands in a table.
 
     Source: the layout of pairs is that of TDB neuron_explainer/activations/attention_utils.py
     """
@@ -105,7 +111,7 @@ def show_record(row: Mapping[str, Any], largest: float, is_pair: bool, is_alone:
     per_token = activations
     if is_pair and len(tokens):
         per_token = _strongest_by_query(len(tokens), activations)
-        pairs = _map_pairs(tokens, activations, largest, None if is_alone else _PAIRS_POINTED)
+        pairs = _map_pairs(tokens, activations, largest, is_alone)
     argmax = int(np.abs(per_token).argmax()) if len(per_token) else 0
     first = _window(len(tokens), argmax, _MOST_TOKENS)
     shown = slice(first, first + _MOST_TOKENS)
@@ -146,7 +152,7 @@ def _strongest_by_query(n_tokens: int, activations: FloatArray) -> FloatArray:
     return strongest
 
 
-def _map_pairs(tokens: list[str], activations: FloatArray, largest: float, most_pointed: int | None) -> PairMap:
+def _map_pairs(tokens: list[str], activations: FloatArray, largest: float, is_alone: bool) -> PairMap:
     queries, keys = unflatten_pairs(len(tokens), len(activations))
     strengths = np.abs(activations)
     order = np.argsort(-strengths, kind="stable")
@@ -165,12 +171,16 @@ def _map_pairs(tokens: list[str], activations: FloatArray, largest: float, most_
     for place, shade in zip(inside.tolist(), _shade(roots, largest**0.5), strict=True):
         if shade:
             areas.setdefault(shade, []).append(f"M{keys[place] - first} {queries[place] - first}h1v1h-1z")
-    pointed = order[is_inside[order] & (strengths[order] > 0)][:most_pointed]
+    active = order[strengths[order] > 0]
+    pointed = active[is_inside[active]][: None if is_alone else _PAIRS_POINTED]
+    tabled = [cell(place) for place in active[: _PAIRS_TABLED if is_alone else 0].tolist()]
     return PairMap(
         first=first,
         n=n,
         tokens=tokens[first : first + n],
         areas=[(shade, "".join(paths)) for shade, paths in sorted(areas.items())],
         cells=[cell(place) for place in pointed.tolist()],
-        strongest=[cell(place) for place in order[:_PAIRS_LISTED].tolist() if strengths[place] > 0],
+        strongest=[cell(place) for place in active[:_PAIRS_LISTED].tolist()],
+        n_active=len(active),
+        table=[(pair, tokens[pair.query], tokens[pair.key]) for pair in tabled],
     )
