@@ -297,6 +297,17 @@ def test_a_unit_page_leads_to_the_units_beside_it_whatever_shards_they_are_in(tm
         assert links == {rel: f"/unit/toy/mlp/2/{near[0]}" for rel, near in expected.items() if near}
 
 
+def test_a_layers_page_counts_rows_and_not_the_numbers_of_units(served: Served) -> None:
+    with warehouse.open(served.lake.root) as reader:
+        units = reader.sql("SELECT unit FROM units WHERE model = 'gpt2-xl' AND layer = 0 ORDER BY unit")["unit"]
+    page = get(served.client, "/units/gpt2-xl/mlp_post_act/0")
+    assert f"Rows 1 to {len(units)} of {len(units)}." in page.text
+    page = get(served.client, "/units/gpt2-xl/mlp_post_act/0?first=2")
+    assert f"Rows 3 to {len(units)} of {len(units)}." in page.text
+    past = get(served.client, f"/units/gpt2-xl/mlp_post_act/0?first={len(units)}", 404)
+    assert f"the list ends before row {len(units) + 1}" in past.text
+
+
 def test_a_unit_page_says_what_the_lake_says(served: Served) -> None:
     page = get(served.client, f"/unit/{NEURON}?k=1000")
     with warehouse.open(served.lake.root) as reader:

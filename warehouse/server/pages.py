@@ -107,6 +107,9 @@ def show_layer(
     view = view_layer(_reader(request), model, component, layer, order, first)
     if not view.n_units:
         return render_problem(HTTPStatus.NOT_FOUND, f"the lake has no units of {model}/{component} layer {layer}")
+    if not view.rows:
+        there = f"{model}/{component} layer {layer} has {view.n_units:,} units"
+        return render_problem(HTTPStatus.NOT_FOUND, f"{there}: the list ends before row {first + 1:,}")
     return render("layer.html", view=view)
 
 
