@@ -213,6 +213,20 @@ def test_a_unit_that_is_not_there_gets_its_reason_and_its_nearest_neighbours(ser
     assert "/unit/gpt2-xl/mlp_post_act/0/4" in page.links
 
 
+def test_an_explanation_of_a_unit_whose_file_is_not_there_leads_to_all_that_is_said_of_it(served: Served) -> None:
+    absent = "gpt2-small/mlp_post_act/0/3"
+    with warehouse.open(served.lake.root) as reader:
+        explained = reader.sql("SELECT explanation, score FROM explanations WHERE unit_id = $u", {"u": absent})
+        rejected = reader.sql("SELECT DISTINCT unit_id FROM related_units ANTI JOIN units USING (unit_id)")["unit_id"]
+    text, score = explained.row(0)
+    assert f"/unit/{absent}" in get(served.client, f"/explanations?q={quote(text)}").links
+    page = get(served.client, f"/unit/{absent}", 404)
+    assert "is absent" in page.text and text in page.text and number(score) in page.text
+    assert "/unit/gpt2-small/mlp_post_act/0/2" in page.links
+    assert_harmless(page)
+    assert "Related by weights" in get(served.client, f"/unit/{rejected[0]}", 404).text
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [

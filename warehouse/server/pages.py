@@ -34,7 +34,7 @@ from warehouse.server.sandbox import SandboxBusy, run_while_asked
 from warehouse.server.shading import LEVELS
 from warehouse.server.start_page import list_units, view_layer, view_start
 from warehouse.server.token_page import ORDERS, view_token
-from warehouse.server.unit_page import MOST_RECORDS, find_near_units, identify, view_record, view_unit
+from warehouse.server.unit_page import MOST_RECORDS, Said, find_near_units, find_said, identify, view_record, view_unit
 
 _HEADERS = {"Cache-Control": "no-cache"}
 """Ask each time whether the page is still the same: the lake may have been built again."""
@@ -80,9 +80,9 @@ class Page(APIRoute):
 router = APIRouter(include_in_schema=False, route_class=Page)
 
 
-def render_problem(status: int, detail: str, near: list[str] | None = None) -> HTMLResponse:
-    """Say on a page what is wrong, with the units that may have been meant."""
-    page = render("problem.html", status, status=HTTPStatus(status), detail=detail, near=near or [])
+def render_problem(status: int, detail: str, near: list[str] | None = None, said: Said | None = None) -> HTMLResponse:
+    """Say on a page what is wrong, with the units that may have been meant, and what is said of the one that is not."""
+    page = render("problem.html", status, status=HTTPStatus(status), detail=detail, near=near or [], said=said)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         page.headers["Retry-After"] = str(RETRY_SECONDS)
     return page
@@ -124,7 +124,8 @@ def show_unit(
     try:
         view = view_unit(reader, unit_id, k)
     except UnknownUnit as e:
-        return render_problem(HTTPStatus.NOT_FOUND, str(e), find_near_units(reader, unit_id))
+        near, said = find_near_units(reader, unit_id), find_said(reader, unit_id)
+        return render_problem(HTTPStatus.NOT_FOUND, str(e), near, said)
     return render("unit.html", view=view, k=k, most=MOST_RECORDS, levels=LEVELS)
 
 

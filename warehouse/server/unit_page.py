@@ -58,6 +58,15 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What the siblings say of a unit; lists of what is related stand under what they are lists of."""
+
+    explanations: list[Row]
+    related_units: dict[str, list[Row]]
+    related_tokens: dict[str, list[Row]]
+
+
+@dataclass(frozen=True, slots=True)
 class UnitView:
     """All that a unit's page shows; previous and following are the units beside it in the layer."""
 
@@ -70,9 +79,7 @@ class UnitView:
     profile: Chart | None
     tokens: list[Row]
     similar: list[Row]
-    explanations: list[Row]
-    related_units: dict[str, list[Row]]
-    related_tokens: dict[str, list[Row]]
+    said: Said
 
 
 def identify(reader: LakeReader, unit_id: UnitId) -> Identity:
@@ -148,6 +155,13 @@ def view_unit(reader: LakeReader, unit_id: UnitId, n_records: int) -> UnitView:
         profile=_profile(reader, unit_id) if identity.is_pair else None,
         tokens=tokens,
         similar=[] if identity.is_pair else reader.similar_units(unit_id, _N_SIMILAR).to_dicts(),
+        said=find_said(reader, unit_id),
+    )
+
+
+def find_said(reader: LakeReader, unit_id: UnitId) -> Said:
+    """Read what the siblings say of a unit, which may be without a file of its own."""
+    return Said(
         explanations=find_explanations(reader, unit_id),
         related_units=_related(reader, unit_id, "related_units", "related_unit_id, weight"),
         related_tokens=_related(reader, unit_id, "related_tokens", "token, strength"),
