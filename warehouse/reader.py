@@ -294,7 +294,7 @@ class LakeReader(Searcher):
             if status == "ok":
                 break  # of a sibling, whose rows are about units of another component
             reason = "the source has no such file" if status == "absent" else error
-            return f"{name} is {status}: {reason} ({uri})"
+            return f"{name} is {status}: {reason}{say_where(uri)}"
         dataset = {"model": name.model, "component": name.component}
         known = self.sql("FROM datasets WHERE model = $model AND component = $component", dataset)
         if known.is_empty():
@@ -319,6 +319,11 @@ class LakeReader(Searcher):
             f"{name} was not built yet: the lake has {there or 'nothing'} of {name.model}/{name.component}; build it "
             f"with 'warehouse build {name.model}/{name.component} --layers {name.layer} --units {name.unit}'"
         )
+
+
+def say_where(uri: str) -> str:
+    """Write where a file was looked for behind a reason; a path of the machine that looked is no business of others."""
+    return "" if uri.startswith("file:") else f" ({uri})"
 
 
 def _place(name: UnitId) -> dict[str, object]:

@@ -124,6 +124,19 @@ def test_a_missing_file_is_404_and_the_body_says_why(served: Served, path: str, 
     assert answer.headers["cache-control"] == "no-store"
     assert answer.json()["reason"] == reason
     assert said in answer.json()["detail"]
+    assert "file:" not in answer.text  # where the mirror is on the server's machine
+
+
+@pytest.mark.parametrize("where", ["unit", "api/v1/units"])
+@pytest.mark.parametrize(
+    ("unit", "status"), [("gpt2-small/mlp_post_act/0/3", "absent"), ("gpt2-xl/mlp_post_act/0/2", "rejected")]
+)
+def test_no_path_of_the_servers_machine_is_told_of_a_unit_that_is_missing(
+    served: Served, where: str, unit: str, status: str
+) -> None:
+    answer = served.client.get(f"/{where}/{unit}")
+    assert answer.status_code == 404
+    assert f"is {status}: " in answer.text and "file:" not in answer.text
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from warehouse.errors import UnknownUnit
 from warehouse.lake import Lake
 from warehouse.parts import shard_of
-from warehouse.reader import LakeReader
+from warehouse.reader import LakeReader, say_where
 from warehouse.server.encoding import answer_bytes
 from warehouse.server.lakes import LiveLake
 from warehouse.server.problems import problem
@@ -66,7 +66,7 @@ def find_file(reader: LakeReader, place: Place) -> tuple[Missing | Literal["ok"]
         {"model": dataset.model, "component": dataset.component, "layer": layer, "unit": unit},
     )
     for status, error, uri, digest in found.iter_rows():
-        return status, f"{name} is {status}: {error or 'the source has no such file'} ({uri})", digest or ""
+        return status, f"{name} is {status}: {error or 'the source has no such file'}{say_where(uri)}", digest or ""
     if layer >= dataset.n_layers or unit >= dataset.units_per_layer:
         there = f"layers 0-{dataset.n_layers - 1} with units 0-{dataset.units_per_layer - 1} each"
         return "out_of_range", f"{name} is out of range: {dataset.key} has {there}", ""
