@@ -222,7 +222,14 @@ def test_the_query_that_the_help_of_sql_shows_lists_the_views(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("token", "shown"),
-    [(" Paris", " Paris"), ("\n", "↵"), ("\x1b[31m", "\\u001b[31m"), ("\u202egro", "\\u202egro"), ("é�", "é�")],
+    [
+        (" Paris", " Paris"),
+        ("\n", "↵"),
+        ("\x1b[31m", "\\u001b[31m"),
+        ("\u202egro", "\\u202egro"),
+        ("\U000e0041", "\\U000e0041"),
+        ("é�", "é�"),
+    ],
 )
 def test_no_token_reaches_the_terminal_as_a_control(token: str, shown: str) -> None:
     assert printable(token) == shown

@@ -34,7 +34,12 @@ def printable(text: str) -> str:
     """Make any text safe for a terminal: controls, bidi marks and other unseen characters become signs or escapes."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_SIGNS.get(c) or (f"\\u{ord(c):04x}" if unicodedata.category(c) in _HIDDEN else c) for c in text)
+    return "".join(_SIGNS.get(c) or (_escape(c) if unicodedata.category(c) in _HIDDEN else c) for c in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def quote_token(token: str) -> str:
