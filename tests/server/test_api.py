@@ -203,3 +203,26 @@ def test_what_the_description_says_holds_for_whatever_is_asked(served: Served) -
     for found in described.get_all_operations():
         few(given(case=found.ok().as_strategy())(check))()
     assert n_asked >= 2 * len(list(described.get_all_operations())) > 40
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "said"),
+    [
+        ("application/json", '{"sql": ', "the body is not JSON: Expecting value at character 8"),
+        ("application/json", "[]", "the body must be a JSON object"),
+        ("application/json", "", "the body must be a JSON object"),
+        (
+            "text/plain",
+            '{"sql": "SELECT 1"}',
+            "the body must be a JSON object, sent with Content-Type: application/json",
+        ),
+        ("application/json", '{"sqll": "SELECT 1"}', "sql: Field required"),
+        ("application/json", '{"sql": "SELECT 1", "params": 3}', "params: "),
+    ],
+)
+def test_a_body_that_is_no_question_is_told_what_is_wrong_with_it(
+    served: Served, kind: str, body: str, said: str
+) -> None:
+    answer = served.client.post(f"{API}/sql", content=body, headers={"Content-Type": kind})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert answer.json()["detail"].startswith(said)

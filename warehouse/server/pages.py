@@ -28,7 +28,7 @@ from warehouse.server.charts import draw_frame
 from warehouse.server.compare_page import FIGURES, MOST_UNITS, compare_units
 from warehouse.server.encoding import answer_bytes
 from warehouse.server.examples import EXAMPLES
-from warehouse.server.problems import RETRY_SECONDS, status_of
+from warehouse.server.problems import RETRY_SECONDS, say_invalid, status_of
 from warehouse.server.rendering import query_of, render, token_url, unit_url
 from warehouse.server.sandbox import SandboxBusy, run_while_asked
 from warehouse.server.shading import LEVELS
@@ -66,8 +66,7 @@ class Page(APIRoute):
             try:
                 response = await handle(request)
             except RequestValidationError as e:
-                wrong = "; ".join(f"{error['loc'][-1]}: {error['msg']}" for error in e.errors())
-                return render_problem(HTTPStatus.UNPROCESSABLE_ENTITY, wrong)
+                return render_problem(HTTPStatus.UNPROCESSABLE_ENTITY, say_invalid(e))
             except WarehouseError as e:
                 return render_problem(status_of(e), str(e))
             if response.status_code != HTTPStatus.OK:

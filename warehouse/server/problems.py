@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request
@@ -48,6 +49,20 @@ def status_of(error: WarehouseError) -> int:
             return HTTPStatus.BAD_REQUEST
 
 
+def say_invalid(error: RequestValidationError) -> str:
+    """Say which parameters or members of a body are wrong, or that the body is none."""
+    return "; ".join(map(_say_one, error.errors()))
+
+
+def _say_one(error: Mapping[str, Any]) -> str:
+    place, *names = error["loc"]
+    if error["type"] == "json_invalid":
+        return f"the body is not JSON: {error['ctx']['error']} at character {names[-1]}"
+    if not names:
+        return f"the {place} must be a JSON object, sent with Content-Type: application/json"
+    return f"{'.'.join(map(str, names))}: {error['msg']}"
+
+
 def add_handlers(app: FastAPI, show: Callable[[int, str], Response]) -> None:
     """Answer every error of an app so.
 
@@ -69,9 +84,7 @@ def add_handlers(app: FastAPI, show: Callable[[int, str], Response]) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def answer_invalid(request: Request, error: RequestValidationError) -> Response:
-        places = [(".".join(map(str, e["loc"][1:])), e["msg"]) for e in error.errors()]
-        detail = "; ".join(f"{name}: {message}" for name, message in places)
-        return _answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, {})
+        return _answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, say_invalid(error), {})
 
     @app.exception_handler(HTTPException)
     async def answer_http(request: Request, error: HTTPException) -> Response:
