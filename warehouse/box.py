@@ -175,7 +175,10 @@ def _explained() -> Iterator[None]:
     except pl.exceptions.DuplicateError as e:
         raise QueryError(f"two columns have one name: give one another with AS ({describe(e)})") from e
     except pl.exceptions.PolarsError as e:
-        raise QueryError(f"a column's type has no place in a table: CAST it to VARCHAR ({describe(e)})") from e
+        # Polars goes on with hints on settings of its own, which nobody has here.
+        reason = describe(e).partition(" Hint: ")[0]
+        which = "an INTERVAL" if "interval" in reason else "a column's type"
+        raise QueryError(f"{which} has no place in a table: CAST it to VARCHAR ({reason})") from e
 
 
 def _require_read(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:

@@ -226,3 +226,10 @@ def test_a_body_that_is_no_question_is_told_what_is_wrong_with_it(
     answer = served.client.post(f"{API}/sql", content=body, headers={"Content-Type": kind})
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
     assert answer.json()["detail"].startswith(said)
+
+
+def test_a_column_of_intervals_is_told_to_be_cast_and_of_no_setting_of_a_library(served: Served) -> None:
+    answer = served.client.get(f"{API}/sql", params={"sql": "SELECT INTERVAL 1 DAY AS gap"})
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("an INTERVAL has no place in a table: CAST it to VARCHAR")
+    assert "POLARS" not in answer.text
