@@ -32,7 +32,7 @@ def serve(
         list[str] | None,
         typer.Option(metavar="ORIGIN", help="Web origin whose pages may read the answers, or *; may be repeated."),
     ] = None,
-    sql_workers: Annotated[int, typer.Option(min=1, max=64, help="SQL statements at once.")] = 2,
+    sql_workers: Annotated[int, typer.Option(min=1, max=64, help="SQL statements at once, and searches.")] = 2,
     sql_seconds: Annotated[float, typer.Option(min=0.1, help="Seconds that one may run.")] = 10,
     sql_memory: Annotated[int, typer.Option(min=64, help="Megabytes that one may use.")] = 512,
     sql_rows: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows of its answer, at most.")] = 10_000,
