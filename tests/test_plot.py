@@ -146,7 +146,7 @@ def test_a_hostile_token_is_drawn_as_escapes_and_not_as_a_formula(
     hostile_reader: LakeReader, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     figure = draw_token(hostile_reader, HOSTILE, "max")
-    assert "' $\\frac{x$\\u001b[31m\\u202e\\ue0041\\u8a9e'" in figure.get_suptitle()
+    assert "' $\\frac{x$\\u001b[31m\\u202e\\U000e0041\\u8a9e'" in figure.get_suptitle()
     for name in ("token.png", "token.svg"):
         save(figure, tmp_path / name)
         assert (tmp_path / name).stat().st_size

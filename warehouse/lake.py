@@ -314,7 +314,12 @@ def _mark(found: Mapping[str, Any]) -> str:
 
 def _open_native(path: Path) -> pa.NativeFile:
     """Open a file for Arrow: of a Python file, the threads that read ahead would outlive the interpreter."""
-    return pa.OSFile(str(path))
+    try:
+        return pa.OSFile(str(path))
+    except OSError as e:  # whose words name the file at length
+        if e.errno is None:
+            raise
+        raise OSError(e.errno, os.strerror(e.errno), str(path)) from e
 
 
 def _parse_commit(stream: pa.NativeFile | BinaryIO) -> Commit | None:
