@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -231,16 +232,26 @@ def test_a_scheduler_without_a_cluster_runner_is_refused() -> None:
         Runner("local", scheduler="tcp://127.0.0.1:8786")
 
 
+def only_begun_of_layer_1(folder: Path) -> str:
+    """Give the one shard of layer 1 that was begun: of two that wait for one worker, either may be the first."""
+    (mark,) = (folder / "marks").glob("*-1-*")
+    first = int(mark.name.rpartition("-")[2])
+    return f"toy/mlp/1/{first}-{first + 1}"
+
+
 def test_no_shard_is_started_once_the_source_is_down_and_what_was_done_is_kept(
     tmp_path: Path, web: Web, lake: Lake
 ) -> None:
-    with pytest.raises(SourceError, match=r"^the source has not answered for toy/mlp/1/\d-\d: [^\n]+ to go on$"):
+    with pytest.raises(SourceError) as caught:
         build_on(Runner(workers=1), lake, web.url, workers.find_the_source_down_in_layer_1)
+    named = re.escape(only_begun_of_layer_1(tmp_path))
+    assert re.fullmatch(rf"the source has not answered for {named}: [^\n]+ to go on", str(caught.value))
     assert len(list((tmp_path / "marks").iterdir())) == 5
     assert [shard.layer for shard in lake.shards()] == [0] * 4
 
 
 def test_no_shard_is_started_once_one_could_not_be_done(tmp_path: Path, web: Web, lake: Lake) -> None:
-    with pytest.raises(LakeError, match=r"^no room for toy/mlp/1/\d-\d$"):
+    with pytest.raises(LakeError) as caught:
         build_on(Runner(workers=1), lake, web.url, workers.fail_in_layer_1)
+    assert str(caught.value) == f"no room for {only_begun_of_layer_1(tmp_path)}"
     assert len(list((tmp_path / "marks").iterdir())) == 5
